@@ -1,0 +1,74 @@
+/**
+ * Every error code a caller or an operator can meet: HTTP status and default text.
+ * A rejection is a value `{code, message, errors?}`; codes are stable, texts may be made more precise at the place of use.
+ */
+import * as v from 'valibot'
+
+export const ERRORS = {
+  // The request itself
+  InvalidContent: { status: 400, text: 'Invalid JSON' },
+  InvalidParameters: { status: 400, text: 'Request parameters failed validation' },
+  InvalidArgument: { status: 409, text: 'A parameter is not acceptable' },
+  UnsupportedMediaType: { status: 415, text: 'Send JSON, a form, or no body' },
+  PayloadTooLarge: { status: 413, text: 'The request body is too large' },
+  NotAcceptable: { status: 406, text: 'The answer can be application/json or text/plain' },
+  MethodNotAllowedError: { status: 405, text: 'The method is not allowed here' },
+  ResourceNotFound: { status: 404, text: 'There is no such resource' },
+  IdempotencyKeyReused: { status: 422, text: 'This Idempotency-Key was used for a different request' },
+  // Compute nodes
+  ServerNotRunning: { status: 409, text: 'Operation attempted on server which is not running' },
+  ServerAmbiguous: { status: 400, text: 'Several servers are registered: name one with ?server_uuid=' },
+  NoAllocatableServersError: { status: 409, text: 'No compute resources available' },
+  AgentNotConnected: { status: 503, text: 'The agent of this server is not connected' },
+  NetworkExists: { status: 409, text: 'The network exists already' },
+  NetworkNotFound: { status: 404, text: 'There is no such network' },
+  NetworkInUse: { status: 409, text: 'A VM uses the network' },
+  BridgeNotFound: { status: 409, text: 'The server has no such Open vSwitch bridge' },
+  NicTagNotFound: { status: 409, text: 'The server has no bridge for this nic tag' },
+  // VMs and hosts
+  VmExists: { status: 409, text: 'The VM exists already' },
+  HostExists: { status: 409, text: 'The host exists already' },
+  VmNotFound: { status: 404, text: 'There is no such VM' },
+  VmNotRunning: { status: 409, text: 'The VM is not running' },
+  VmNotStopped: { status: 409, text: 'The VM is not stopped' },
+  VmOnOtherServer: { status: 409, text: 'The VM is on another server' },
+  VmBusy: { status: 409, text: 'Another operation of this VM is in flight' },
+  VmDestroyed: { status: 409, text: 'The VM is destroyed' },
+  TooManyWaiting: { status: 409, text: 'Too many operations of this VM are waiting' },
+  ImageNotInstalled: { status: 409, text: 'The image is not installed on the server' },
+  InsufficientStorage: { status: 409, text: 'The storage pool has too little free space' },
+  InsufficientMemory: { status: 409, text: 'The server has too little free memory' },
+  InstallSourceInvalid: { status: 409, text: 'The install location is not a usable installer tree' },
+  SignalNotSupported: { status: 409, text: 'This signal cannot be sent to a VM' },
+  // Tasks
+  TaskTimedOut: { status: 504, text: 'The task did not end within its limit' },
+  TaskCancelled: { status: 409, text: 'The task was cancelled' },
+  TaskFailed: { status: 500, text: 'The task failed' },
+  TaskNotSupported: { status: 409, text: 'The agent of this server does not know this task' },
+  RequestTimedOut: { status: 504, text: 'The operation goes on; ask for its task' },
+  HypervisorUnavailable: { status: 503, text: 'The hypervisor does not answer' },
+  HypervisorError: { status: 500, text: 'The hypervisor refused' },
+  // Muster itself
+  ServiceUnavailableError: { status: 503, text: 'No actor host answers for this now; try again' },
+  VersionTooNew: { status: 503, text: 'The record was written by a newer release' },
+  InternalError: { status: 500, text: 'Internal error' },
+} as const satisfies Record<string, { status: number; text: string }>
+
+export type ErrorCode = keyof typeof ERRORS
+
+/** One failed rule of one field, as CNAPI words it. */
+export const FieldError = v.object({ field: v.string(), code: v.string(), message: v.string() })
+export type FieldError = v.InferOutput<typeof FieldError>
+
+/** A refusal as it travels: on NATS in a reply, over HTTP as the body. */
+export const Rejection = v.object({
+  code: v.picklist(Object.keys(ERRORS) as ErrorCode[]),
+  message: v.string(),
+  errors: v.optional(v.array(FieldError)),
+})
+export type Rejection = v.InferOutput<typeof Rejection>
+
+/** A rejection with the table's text unless a more precise one is given. */
+export function rejection(code: ErrorCode, message?: string, errors?: FieldError[]): Rejection {
+  return { code, message: message ?? ERRORS[code].text, ...(errors ? { errors } : {}) }
+}

@@ -1,0 +1,11 @@
+/** Hosts: a hostname of the compute agent's API and the compute node it is bound to. */
+import * as v from 'valibot'
+
+/** Context of a host's machine. `networks`: names created through this hostname. */
+export const HostContext = v.object({
+  hostname: v.string(),
+  server_uuid: v.nullable(v.string()),
+  vm_uuid: v.nullable(v.string()),
+  networks: v.array(v.string()),
+})
+export type HostContext = v.InferOutput<typeof HostContext>

@@ -1,0 +1,127 @@
+/** Servers: what agents tell about a compute node, and what its actor's record holds. */
+import * as v from 'valibot'
+import { Uuid } from './ids.ts'
+import { VmSummary } from './vm.ts'
+
+const text = v.optional(v.string())
+const numeric = v.optional(v.union([v.number(), v.string()]))
+
+/** One network interface in a sysinfo, by interface name. */
+export const SysinfoNic = v.looseObject({
+  'MAC Address': text,
+  ip4addr: text,
+  'Link Status': text,
+  'NIC Names': v.optional(v.array(v.string())),
+  /** Ours: the Open vSwitch bridge behind the nic tags of this interface. */
+  Bridge: text,
+})
+
+/** Full inventory of a compute node, with the field names existing node agents use. Loose: everything is kept as posted. */
+export const Sysinfo = v.looseObject({
+  UUID: v.optional(Uuid),
+  Hostname: text,
+  'System Type': text,
+  'Live Image': text,
+  'Boot Time': numeric,
+  'MiB of Memory': numeric,
+  'CPU Total Cores': numeric,
+  'CPU Online Count': numeric,
+  Setup: v.optional(v.union([v.boolean(), v.string()])),
+  'Zpool Creation': numeric,
+  'Boot Parameters': v.optional(v.record(v.string(), v.unknown())),
+  'Network Interfaces': v.optional(v.record(v.string(), SysinfoNic)),
+  'Virtual Network Interfaces': v.optional(v.record(v.string(), SysinfoNic)),
+  'SDC Agents': v.optional(v.array(v.looseObject({ name: v.string(), version: text }))),
+  'CN Agent Port': numeric,
+  'Admin IP': text,
+})
+export type Sysinfo = v.InferOutput<typeof Sysinfo>
+
+const count = v.optional(v.number())
+
+/** A libvirt network on a node, in virsh's words. */
+export const NetworkSummary = v.object({
+  name: v.string(),
+  state: v.picklist(['active', 'inactive']),
+  autostart: v.picklist(['yes', 'no']),
+  persistent: v.picklist(['yes', 'no']),
+  bridge: v.optional(v.string()),
+  vlan: v.optional(v.number()),
+})
+export type NetworkSummary = v.InferOutput<typeof NetworkSummary>
+
+/**
+ * Periodic report of a node: CNAPI's shape (`vms` by uuid, `meminfo`, `diskinfo` in bytes), then ours.
+ * `timestamp` is the agent's clock when the sample was taken, ISO 8601.
+ */
+export const StatusEvent = v.looseObject({
+  vms: v.optional(v.record(v.string(), VmSummary)),
+  meminfo: v.optional(v.looseObject({ availrmem_bytes: count, arcsize_bytes: count, total_bytes: count })),
+  diskinfo: v.optional(
+    v.looseObject({
+      kvm_zvol_used_bytes: count,
+      kvm_zvol_volsize_bytes: count,
+      kvm_quota_bytes: count,
+      kvm_quota_used_bytes: count,
+      zone_quota_bytes: count,
+      zone_quota_used_bytes: count,
+      cores_quota_bytes: count,
+      cores_quota_used_bytes: count,
+      installed_images_used_bytes: count,
+      pool_size_bytes: count,
+      pool_alloc_bytes: count,
+      system_used_bytes: count,
+    }),
+  ),
+  zpoolStatus: v.optional(v.record(v.string(), v.unknown())),
+  boot_time: v.optional(v.union([v.string(), v.number()])),
+  timestamp: v.optional(v.string()),
+})
+export type StatusEvent = v.InferOutput<typeof StatusEvent>
+
+/** A task that a compute node has not ended yet. */
+const OpenTask = v.object({
+  task: v.string(),
+  vm_uuid: v.nullable(v.string()),
+  /** held: its VM is busy with another; offered: until the agent accepts; accepted: the agent works on it. */
+  state: v.picklist(['held', 'offered', 'accepted']),
+  req_id: v.optional(v.string()),
+  at: v.number(),
+})
+export type OpenTask = v.InferOutput<typeof OpenTask>
+
+/** The context of a compute node's machine. Field names are CNAPI's where the record is shown (cnapi-behaviour §2.1). */
+export const ServerContext = v.object({
+  uuid: v.string(),
+  hostname: v.string(),
+  datacenter: v.string(),
+  created: v.string(),
+  last_boot: v.nullable(v.string()),
+  boot_platform: v.string(),
+  boot_params: v.record(v.string(), v.unknown()),
+  kernel_flags: v.record(v.string(), v.unknown()),
+  current_platform: v.nullable(v.string()),
+  comments: v.string(),
+  default_console: v.string(),
+  serial: v.string(),
+  headnode: v.boolean(),
+  rack_identifier: v.string(),
+  ram: v.number(),
+  reservation_ratio: v.number(),
+  reserved: v.boolean(),
+  reservoir: v.boolean(),
+  setup: v.boolean(),
+  system_type: v.nullable(v.string()),
+  traits: v.record(v.string(), v.unknown()),
+  agents: v.array(v.looseObject({ name: v.string(), version: v.optional(v.string()) })),
+  transitional_status: v.optional(v.string()),
+  /** Tasks not ended, by id. Bodies are in bucket `task`. */
+  open: v.record(v.string(), OpenTask),
+})
+export type ServerContext = v.InferOutput<typeof ServerContext>
+
+/** Liveness (cnapi-behaviour Appendix C): one beat each 5 s; a node that was silent for 11 s is `unknown`. */
+export const HEARTBEAT_MS = 5_000
+export const HEARTBEAT_LIFETIME_MS = 11_000
+/** Most tasks that one compute node may have open: more is refused, so that its record stays small. */
+export const OPEN_TASKS_MAX = 512
