@@ -1,0 +1,152 @@
+/**
+ * Every verb an actor answers: `<kind>.<id>.cmd.<verb>` with these params, answered with this value or a rejection.
+ * The actor host checks params by this table before the machine sees them.
+ */
+import * as v from 'valibot'
+import { Hostname, NetworkName, Uuid } from './ids.ts'
+import { LiveRead } from './messages.ts'
+import { StatusEvent, Sysinfo } from './server.ts'
+import { TASKS } from './task.ts'
+import { VmSpec } from './vm.ts'
+
+const none = v.object({})
+const ended = v.object({ status: v.picklist(['complete', 'failure']) })
+const failure = { code: v.string(), message: v.string() }
+
+/** A verb of a VM: the task it becomes was named by the caller. `params` are the task's, without uuid. */
+const operation = v.object({ task_id: Uuid, params: v.optional(v.record(v.string(), v.unknown()), {}) })
+/** Answered when the task's record is durable. */
+const taskStarted = v.object({ id: Uuid })
+
+/** A difference between what a node reports and what it reported before. `at`: when the node looked, its clock, ms. */
+const Reported = v.object({
+  server_uuid: Uuid,
+  at: v.number(),
+  vm: v.looseObject({ uuid: Uuid, state: v.string() }),
+})
+
+export const VERBS = {
+  cn: {
+    /** The inventory of a node; creates the server. A beat of liveness too. */
+    register: { params: v.object({ sysinfo: Sysinfo }), value: none },
+    /** A status event that came by REST. ResourceNotFound for an unregistered server. */
+    status: { params: v.object({ status: StatusEvent }), value: none },
+    /** First beat after silence; first silence after beats. Sent by the owner itself. */
+    heard: { params: none, value: none },
+    silent: { params: none, value: none },
+    /** Creates a task. `held`: it waits for task_release. `failed`: it is refused from the start and only recorded. */
+    task_add: {
+      params: v.object({
+        task_id: Uuid,
+        task: v.picklist(Object.keys(TASKS) as (keyof typeof TASKS)[]),
+        params: v.record(v.string(), v.unknown()),
+        vm_uuid: v.optional(Uuid),
+        held: v.optional(v.boolean()),
+        failed: v.optional(v.object(failure)),
+        req_id: v.optional(v.string()),
+      }),
+      value: taskStarted,
+    },
+    task_release: { params: v.object({ task_id: Uuid }), value: none },
+    /** Ends an open task from the outside: by its VM (illegal at its turn) or by an operator (TaskCancelled). */
+    task_fail: { params: v.object({ task_id: Uuid, ...failure }), value: none },
+    /** Asks the agent now: table READS. AgentNotConnected when it does not answer. */
+    read: { params: LiveRead, value: v.unknown() },
+    /** The whole record, as stored. */
+    get: { params: none, value: v.unknown() },
+  },
+  vm: {
+    create: {
+      params: v.object({
+        server_uuid: Uuid,
+        task_id: Uuid,
+        spec: VmSpec,
+        host_key: v.optional(v.string()),
+        image_uuid: v.optional(v.string()),
+      }),
+      value: v.object({ id: Uuid, vm_uuid: Uuid }),
+    },
+    start: { params: operation, value: taskStarted },
+    stop: { params: operation, value: taskStarted },
+    reboot: { params: operation, value: taskStarted },
+    kill: { params: operation, value: taskStarted },
+    destroy: { params: operation, value: taskStarted },
+    /** The compute node says that the task in flight has ended. `vm`: the agent's last look at the VM, null if it is gone. */
+    task_ended: {
+      params: v.object({
+        task_id: Uuid,
+        status: ended.entries.status,
+        at: v.number(),
+        error: v.optional(v.object(failure)),
+        vm: v.optional(v.nullable(v.looseObject({ state: v.string() }))),
+      }),
+      value: none,
+    },
+    reported: { params: Reported, value: none },
+    /** The node was looked at and the VM is not there. */
+    vanished: { params: v.object({ server_uuid: Uuid, at: v.number() }), value: none },
+    /** Which verbs are legal now; for the others the guard that says no. */
+    actions: {
+      params: none,
+      value: v.object({
+        state: v.string(),
+        actions: v.array(
+          v.object({
+            verb: v.string(),
+            allowed: v.boolean(),
+            guard: v.optional(v.string()),
+            code: v.optional(v.string()),
+            reason: v.optional(v.string()),
+          }),
+        ),
+      }),
+    },
+    get: { params: none, value: v.unknown() },
+  },
+  host: {
+    /** Makes the host's VM on the node it is bound to, else binds it to `server_uuid`. HostExists; ServerMismatch is InvalidArgument. */
+    create: {
+      params: v.object({
+        hostname: Hostname,
+        server_uuid: Uuid,
+        /** True when the caller named the server: a different binding is then refused. */
+        server_named: v.optional(v.boolean(), false),
+        task_id: Uuid,
+        spec: VmSpec,
+      }),
+      value: v.object({ id: Uuid, vm_uuid: Uuid, server_uuid: Uuid }),
+    },
+    /** Makes a network on the node of this host, binding it as create does. */
+    network_create: {
+      params: v.object({
+        hostname: Hostname,
+        server_uuid: Uuid,
+        server_named: v.optional(v.boolean(), false),
+        task_id: Uuid,
+        name: NetworkName,
+        bridge: v.string(),
+        vlan: v.number(),
+      }),
+      value: v.object({ id: Uuid, server_uuid: Uuid }),
+    },
+    /** Start or destroy the host's VM. VmNotFound when there is none. */
+    start: { params: operation, value: taskStarted },
+    destroy: { params: operation, value: taskStarted },
+    /** The VM was destroyed or never came to be. */
+    vm_gone: { params: v.object({ vm_uuid: Uuid }), value: none },
+    get: { params: none, value: v.unknown() },
+  },
+} as const satisfies Record<string, Record<string, { params: v.GenericSchema; value: v.GenericSchema }>>
+
+export type VerbKind = keyof typeof VERBS
+export type VerbOf<K extends VerbKind> = keyof (typeof VERBS)[K] & string
+export type VerbParams<K extends VerbKind, V extends VerbOf<K>> = (typeof VERBS)[K][V] extends {
+  params: infer S extends v.GenericSchema
+}
+  ? v.InferInput<S>
+  : never
+export type VerbValue<K extends VerbKind, V extends VerbOf<K>> = (typeof VERBS)[K][V] extends {
+  value: infer S extends v.GenericSchema
+}
+  ? v.InferOutput<S>
+  : never
