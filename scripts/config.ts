@@ -1,5 +1,5 @@
 /** The settings of the commands in this folder: one schema each over the environment, all problems reported together. */
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import * as v from 'valibot'
 import type { NatsServerSettings } from './nats-server.ts'
@@ -23,6 +23,15 @@ export function natsServerSettings(env: NodeJS.ProcessEnv = process.env): NatsSe
     searchPath: read.PATH,
     cacheDir: join(projectDir, '.cache/nats-server'),
   }
+}
+
+/** The installation that a command is about: DATA_DIR (`.data` beside package.json) and NATS_URL of its server, if given. */
+export function installationSettings(env: NodeJS.ProcessEnv = process.env): {
+  dataDir: string
+  natsUrl?: string | undefined
+} {
+  const read = parse(v.object({ DATA_DIR: v.optional(v.string(), '.data'), NATS_URL: v.optional(v.string()) }), env)
+  return { dataDir: resolve(projectDir, read.DATA_DIR), natsUrl: read.NATS_URL || undefined }
 }
 
 /** Parses an environment; throws one Error whose message has a line for each setting that is wrong. */

@@ -60,12 +60,13 @@ export async function startNats(options: NatsOptions = {}): Promise<TestNats> {
     child: undefined,
     output: '',
   }))
-  for (const node of nodes) writeFileSync(node.confFile, include + conf)
+  // The name stands in the file: a server named on its command line refuses to reload.
+  for (const node of nodes) writeFileSync(node.confFile, `${include}server_name: ${node.name}\n${conf}`)
 
   const start = async (node: Node) => {
     const cluster = routes.map(port => `nats-route://127.0.0.1:${port}`)
     const args = [
-      ...['-c', node.confFile, '-a', '127.0.0.1', '-p', String(node.port), '-n', node.name],
+      ...['-c', node.confFile, '-a', '127.0.0.1', '-p', String(node.port)],
       ...['--ports_file_dir', folder],
       ...(node.route ? ['--cluster_name', 'muster-test', '--cluster', `nats://127.0.0.1:${node.route}`] : []),
       ...(node.route ? ['--routes', cluster.join(',')] : []),
