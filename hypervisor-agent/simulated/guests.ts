@@ -1,0 +1,137 @@
+/** The guests of a simulated hypervisor, their networks, and how they look from outside; kept in a file where a folder is given. */
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { NetworkSummary } from '../../actors/contract/server.ts'
+import type { VmSpec } from '../../actors/contract/vm.ts'
+import type { VmDetail, VmState } from '../hypervisor.ts'
+
+export interface Guest {
+  spec: VmSpec
+  task_id: string
+  state: 'running' | 'stopped' | 'failed'
+  domain_id: number | null
+  /** Times it was started or rebooted. */
+  boots: number
+  /** ms since the epoch. */
+  started_at: number
+  modified_at: number
+  /** Present while it runs from an installer. JSON knows no Infinity: an endless one comes back without an end. */
+  installer: { cmdline: string; ends_at: number } | null
+  acpi: 'listens' | 'ignores'
+}
+
+export interface GuestStore {
+  guests: Map<string, Guest>
+  networks: Map<string, NetworkSummary>
+  lastDomainId: number
+  save(): void
+}
+
+/** Loads what the folder remembers; without a folder it starts empty and `save` does nothing. */
+export function guestStore(folder: string | undefined): GuestStore {
+  const store: GuestStore = { guests: new Map(), networks: new Map(), lastDomainId: 0, save: () => {} }
+  if (!folder) return store
+  mkdirSync(folder, { recursive: true })
+  const file = join(folder, 'guests.json')
+  const kept = readKept(file)
+  for (const guest of kept.guests) {
+    if (guest.installer) guest.installer.ends_at ??= Number.POSITIVE_INFINITY
+    store.guests.set(guest.spec.uuid, guest)
+  }
+  for (const network of kept.networks) store.networks.set(network.name, network)
+  store.lastDomainId = kept.last_domain_id
+  store.save = () => {
+    const { guests, networks, lastDomainId } = store
+    const kept: Kept = { last_domain_id: lastDomainId, networks: [...networks.values()], guests: [...guests.values()] }
+    writeFileSync(`${file}.new`, `${JSON.stringify(kept, null, 2)}\n`)
+    renameSync(`${file}.new`, file)
+  }
+  return store
+}
+
+const mib = 1024 * 1024
+/** Sizes of a guest's disks; what a disk really takes is an eighth, as of a fresh system on thin volumes. */
+export const bytes = {
+  mib,
+  capacity: (guest: Guest) => guest.spec.disks.reduce((sum, disk) => sum + disk.size_mib * mib, 0),
+  allocated: (guest: Guest) => Math.floor(bytes.capacity(guest) / 8),
+}
+
+const domainStates = { running: 'running', stopped: 'shut off', failed: 'crashed' } as const
+
+/** A guest as listings show it. */
+export function vmState(guest: Guest): VmState {
+  const { spec } = guest
+  return {
+    uuid: spec.uuid,
+    name: spec.name,
+    owner_uuid: spec.owner_uuid ?? null,
+    brand: spec.brand,
+    cpu_cap: spec.cpu_cap ?? null,
+    max_physical_memory: spec.memory_mib,
+    quota: spec.quota_gib ?? Math.ceil(bytes.capacity(guest) / (1024 * mib)),
+    state: guest.state,
+    zone_state: guest.state === 'running' ? 'running' : 'installed',
+    last_modified: new Date(guest.modified_at).toISOString(),
+    ...(spec.alias === undefined ? {} : { alias: spec.alias }),
+    domain_id: guest.domain_id,
+    domain_state: domainStates[guest.state],
+    vcpus: spec.vcpus,
+    created_by: guest.task_id,
+  }
+}
+
+/** A guest with everything a person may ask. */
+export function vmDetail(guest: Guest): VmDetail {
+  const { spec } = guest
+  const running = guest.state === 'running' && guest.domain_id !== null ? guest.domain_id : undefined
+  return {
+    ...vmState(guest),
+    memory_mib: spec.memory_mib,
+    vcpus: spec.vcpus,
+    autostart: spec.autoboot,
+    customer_metadata: spec.customer_metadata ?? {},
+    internal_metadata: spec.internal_metadata ?? {},
+    tags: spec.tags ?? {},
+    disks: spec.disks.map((disk, n) => ({
+      target: `sd${letters(n)}`,
+      path: `/var/lib/libvirt/images/${spec.uuid}-disk${n}.qcow2`,
+      size_bytes: disk.size_mib * mib,
+      allocated_bytes: Math.floor((disk.size_mib * mib) / 8),
+      ...(disk.image ? { image: disk.image } : {}),
+    })),
+    nics: spec.nics.map((nic, n) => ({
+      mac: nic.mac.toLowerCase(),
+      model: 'virtio',
+      ...(nic.network ? { network: nic.network } : {}),
+      ...(nic.bridge ? { bridge: nic.bridge } : {}),
+      ...(nic.vlan_id ? { vlan: nic.vlan_id } : {}),
+      ...(running === undefined ? {} : { interface: `vnet${running * 8 + n}` }),
+    })),
+    ...(running === undefined
+      ? {}
+      : { vnc: { host: '127.0.0.1', port: 5900 + (running % 1000) }, pid: 10_000 + running }),
+  }
+}
+
+/** a, b, ... z, aa, ab, ... as the kernel names SCSI disks. */
+function letters(n: number): string {
+  return n < 26 ? String.fromCharCode(97 + n) : letters(Math.floor(n / 26) - 1) + String.fromCharCode(97 + (n % 26))
+}
+
+interface Kept {
+  last_domain_id: number
+  networks: NetworkSummary[]
+  guests: Guest[]
+}
+
+function readKept(file: string): Kept {
+  let text: string
+  try {
+    text = readFileSync(file, 'utf8')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return { last_domain_id: 0, networks: [], guests: [] }
+    throw error
+  }
+  return JSON.parse(text) as Kept
+}
