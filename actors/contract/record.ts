@@ -33,11 +33,15 @@ export type OutboxEntry = v.InferOutput<typeof OutboxEntry>
 export const Timer = v.object({ at: v.number(), event: v.looseObject({ type: v.string() }) })
 export type Timer = v.InferOutput<typeof Timer>
 
+/** A reply as stored. `after`: outbox sequences that must be acknowledged before it goes out. */
+export const StoredReply = v.object({ reply: Reply, after: v.optional(v.array(v.number())) })
+export type StoredReply = v.InferOutput<typeof StoredReply>
+
 /** Replies kept for one sender: what it may still repeat, by sequence; entries below `floor` are gone. */
-export const SenderReplies = v.object({ floor: v.number(), at: v.number(), replies: v.record(v.string(), Reply) })
+export const SenderReplies = v.object({ floor: v.number(), at: v.number(), replies: v.record(v.string(), StoredReply) })
 
 /** A reply kept for a caller's Idempotency-Key. `fingerprint` tells another request with the same key. */
-export const KeyedReply = v.object({ fingerprint: v.string(), at: v.number(), reply: Reply })
+export const KeyedReply = v.object({ fingerprint: v.string(), at: v.number(), stored: StoredReply })
 
 export const Recent = v.object({
   at: v.string(),

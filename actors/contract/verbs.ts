@@ -18,10 +18,10 @@ const operation = v.object({ task_id: Uuid, params: v.optional(v.record(v.string
 /** Answered when the task's record is durable. */
 const taskStarted = v.object({ id: Uuid })
 
-/** A difference between what a node reports and what it reported before. `at`: when the node looked, its clock, ms. */
+/** A difference between what a node reports and what it reported before. `seen_at`: when the node looked, its clock, ms. */
 const Reported = v.object({
   server_uuid: Uuid,
-  at: v.number(),
+  seen_at: v.number(),
   vm: v.looseObject({ uuid: Uuid, state: v.string() }),
 })
 
@@ -76,7 +76,8 @@ export const VERBS = {
       params: v.object({
         task_id: Uuid,
         status: ended.entries.status,
-        at: v.number(),
+        /** The agent's clock, ms. */
+        ended_at: v.number(),
         error: v.optional(v.object(failure)),
         vm: v.optional(v.nullable(v.looseObject({ state: v.string() }))),
       }),
@@ -84,7 +85,7 @@ export const VERBS = {
     },
     reported: { params: Reported, value: none },
     /** The node was looked at and the VM is not there. */
-    vanished: { params: v.object({ server_uuid: Uuid, at: v.number() }), value: none },
+    vanished: { params: v.object({ server_uuid: Uuid, seen_at: v.number() }), value: none },
     /** Which verbs are legal now; for the others the guard that says no. */
     actions: {
       params: none,

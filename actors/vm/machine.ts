@@ -1,0 +1,428 @@
+/**
+ * The machine of a VM: which operation is in flight, what waits, what the node last said.
+ *
+ *   absent --create--> provisioning --> running | stopped | incomplete
+ *   stopped --start--> starting --> running          running --stop/kill/reboot--> stopping/killing/rebooting
+ *   any settled --destroy--> destroying --> destroyed --24 h--> forgotten
+ *
+ * Surprising transitions: a report moves a settled VM between running, stopped, failed and missing without any verb; a verb that
+ * arrives while another runs waits, and may be refused at its turn; a destroyed VM that the node still reports comes back.
+ */
+import { setup } from 'xstate'
+import { rejection } from '../contract/errors.ts'
+import { TASKS } from '../contract/task.ts'
+import type { VerbParams } from '../contract/verbs.ts'
+import { type Operation, VM_VERBS, type VmContext, type VmVerb, WAITING_MAX } from '../contract/vm.ts'
+import { type Effect, effect, type Refused, type Stamp } from '../effects.ts'
+import { enqueue, mayBegin, OPERATIONS, outcomeOf, refusalOf, SETTLED, type Settled, settledOf } from './operations.ts'
+
+type Verb = Exclude<VmVerb, 'create'>
+const VERBS_AFTER_CREATE = VM_VERBS.filter((verb): verb is Verb => verb !== 'create')
+
+type OperationEvent = { [V in Verb]: Stamp & { type: V; task_id: string; params: Record<string, unknown> } }[Verb]
+type CreateEvent = Stamp & { type: 'create' } & VerbParams<'vm', 'create'>
+type EndedEvent = Stamp & { type: 'task_ended' } & VerbParams<'vm', 'task_ended'>
+type ReportedEvent = Stamp & {
+  type: 'reported'
+  server_uuid: string
+  seen_at: number
+  vm: { uuid: string; state: string } & Record<string, unknown>
+}
+type VanishedEvent = Stamp & { type: 'vanished'; server_uuid: string; seen_at: number }
+export type VmEvent = OperationEvent | CreateEvent | EndedEvent | ReportedEvent | VanishedEvent | Refused
+
+/** How long a destroyed VM, or one that never came to be, stays readable. */
+const FORGET_AFTER_MS = 24 * 3600_000
+/** A task always ends before this, by the agent or its compute node; past it something was lost. */
+const OPERATION_GRACE_MS = 10 * 60_000
+
+const states = setup({
+  types: { context: {} as VmContext, events: {} as VmEvent, input: {} as { id: string } },
+  actions: {
+    askForTask: noted,
+    askForHeldTask: noted,
+    releaseTask: noted,
+    failTask: noted,
+    recordRefusal: noted,
+    refuse: noted,
+    tellHost: noted,
+    done: noted,
+  },
+  guards: {
+    mayBegin: ({ event }, params: { state: string; verb: VmVerb }) =>
+      mayBegin(params.verb, params.state, 'params' in event ? event.params : {}),
+    hasRoom: ({ context }) => context.waiting.length < WAITING_MAX,
+    nextMayBegin: ({ context }, params: { state: string; verb: VmVerb }) => {
+      const next = context.waiting[0]
+      return next?.verb === params.verb && mayBegin(next.verb, params.state, next.params)
+    },
+    hasWaiting: ({ context }) => context.waiting.length > 0,
+    isCurrent: ({ context, event }) => event.type === 'task_ended' && event.task_id === context.operation?.task_id,
+    endsIn: ({ context, event }, params: { state: Settled }) =>
+      event.type === 'task_ended' &&
+      event.task_id === context.operation?.task_id &&
+      outcomeOf(context, event) === params.state,
+    beganIn: ({ context }, params: { state: Settled }) => outcomeOf(context, { status: 'failure' }) === params.state,
+    taskRefused: ({ context, event }, params: { state: Settled }) =>
+      event.type === 'refused' &&
+      event.params['task_id'] === context.operation?.task_id &&
+      outcomeOf(context, { status: 'failure' }) === params.state,
+    isNews: ({ context, event }, params: { state?: Settled }) =>
+      event.type === 'reported' &&
+      event.server_uuid === (context.server_uuid || event.server_uuid) &&
+      event.seen_at > context.settled_at &&
+      (params.state === undefined || settledOf(event.vm.state) === params.state),
+    isGone: ({ context, event }) =>
+      event.type === 'vanished' && event.server_uuid === context.server_uuid && event.seen_at > context.settled_at,
+  },
+  delays: {
+    operationLimit: ({ context }) =>
+      (context.operation ? TASKS[OPERATIONS[context.operation.verb].task].limitMs : 0) + OPERATION_GRACE_MS,
+    forgetAfter: FORGET_AFTER_MS,
+  },
+})
+
+export const vmMachine = states.createMachine({
+  id: 'vm',
+  options: { maxIterations: 1000 },
+  context: ({ input }) => emptyContext(input?.id ?? ''),
+  initial: 'absent',
+  states: {
+    absent: {
+      on: {
+        create: { target: 'provisioning', actions: [adopt(), effect('askForTask', createTask)] },
+        reported: reportedTargets('absent'),
+      },
+    },
+    provisioning: operating('create'),
+    starting: operating('start'),
+    stopping: operating('stop'),
+    rebooting: operating('reboot'),
+    killing: operating('kill'),
+    destroying: operating('destroy'),
+    running: settled('running'),
+    stopped: settled('stopped'),
+    failed: settled('failed'),
+    missing: settled('missing'),
+    incomplete: settled('incomplete', { forgets: true }),
+    destroyed: settled('destroyed', { forgets: true }),
+    forgotten: { type: 'final' },
+  },
+})
+
+/** A VM at rest: verbs that are legal here begin, others become failed tasks; reports move it. */
+function settled(state: Settled, { forgets = false } = {}) {
+  const verbs = Object.fromEntries(
+    VERBS_AFTER_CREATE.map(verb => [
+      verb,
+      [
+        {
+          guard: { type: 'mayBegin' as const, params: { state, verb } },
+          target: OPERATIONS[verb].during,
+          actions: [begin(state), effect('askForTask', askForTask)],
+        },
+        {
+          actions: [
+            effect('recordRefusal', (context: VmContext, event: VmEvent) => refusedTask(context, event, state)),
+          ],
+        },
+      ],
+    ]),
+  )
+  const create = mayBegin('create', state, {})
+    ? { target: 'provisioning', actions: [adopt(), effect('askForTask', createTask)] }
+    : { actions: [effect('refuse', () => [{ type: 'reject' as const, rejection: rejection('VmExists') }])] }
+  return states.createStateConfig({
+    always: [
+      ...VERBS_AFTER_CREATE.map(verb => ({
+        guard: { type: 'nextMayBegin' as const, params: { state, verb } },
+        target: OPERATIONS[verb].during,
+        actions: [beginNext(state), effect('releaseTask', releaseTask)],
+      })),
+      {
+        guard: 'hasWaiting' as const,
+        actions: [
+          effect('failTask', (context: VmContext) => failNext(context, state)),
+          states.assign({ waiting: dropNext }),
+        ],
+      },
+    ],
+    on: {
+      create,
+      ...verbs,
+      reported: reportedTargets(state),
+      vanished: vanishedTarget(state),
+      // The end of a task that this VM no longer waits for.
+      task_ended: { actions: [effect('done', done)] },
+    },
+    ...(forgets ? { after: { forgetAfter: 'forgotten' } } : {}),
+  })
+}
+
+/** A VM with an operation in flight: verbs wait, reports are noted, and the task's end, its refusal or the deadline settles it. */
+function operating(verb: VmVerb) {
+  const ends = (guard: 'endsIn' | 'taskRefused' | 'beganIn') =>
+    SETTLED.map(state => ({
+      guard: { type: guard, params: { state } },
+      target: state,
+      actions: [effect('tellHost', (context: VmContext) => tellHost(context, state)), settle(), effect('done', done)],
+    }))
+  const wait = [
+    { guard: 'hasRoom' as const, actions: [waitTurn(), effect('askForHeldTask', askForHeldTask)] },
+    { actions: [effect('refuse', () => [{ type: 'reject' as const, rejection: rejection('TooManyWaiting') }])] },
+  ]
+  return states.createStateConfig({
+    after: { operationLimit: ends('beganIn') },
+    on: {
+      create: { actions: [effect('refuse', () => [{ type: 'reject' as const, rejection: rejection('VmExists') }])] },
+      ...Object.fromEntries(VERBS_AFTER_CREATE.map(other => [other, wait])),
+      task_ended: [...ends('endsIn'), { actions: [effect('done', done)] }],
+      refused: ends('taskRefused'),
+      reported: [
+        { guard: { type: 'isNews' as const, params: {} }, actions: [note(), effect('done', done)] },
+        { actions: [effect('done', done)] },
+      ],
+      vanished: { actions: [effect('done', done)] },
+    },
+    meta: { verb },
+  })
+}
+
+function reportedTargets(state: Settled | 'absent') {
+  return [
+    ...SETTLED.filter(other => other !== 'destroyed' && other !== 'incomplete').map(other => ({
+      guard: { type: 'isNews' as const, params: { state: other } },
+      ...(other === state ? {} : { target: other }),
+      actions: [note(), effect('done', done)],
+    })),
+    { actions: [effect('done', done)] },
+  ]
+}
+
+function vanishedTarget(state: Settled) {
+  const stays = state === 'missing' || state === 'destroyed' || state === 'incomplete'
+  return [
+    ...(stays ? [] : [{ guard: 'isGone' as const, target: 'missing', actions: [effect('done', done)] }]),
+    { actions: [effect('done', done)] },
+  ]
+}
+
+// Changes of the context.
+
+/** A new VM as its creator ordered it. */
+function adopt() {
+  return states.assign(({ context, event }) => {
+    if (event.type !== 'create') return {}
+    const { spec } = event
+    return {
+      server_uuid: event.server_uuid,
+      name: spec.name,
+      alias: spec.alias ?? null,
+      owner_uuid: spec.owner_uuid ?? null,
+      brand: spec.brand ?? 'kvm',
+      ram: spec.memory_mib,
+      vcpus: spec.vcpus,
+      cpu_cap: spec.cpu_cap ?? null,
+      quota: spec.quota_gib ?? null,
+      image_uuid: event.image_uuid ?? null,
+      disks: spec.disks,
+      nics: spec.nics,
+      host_key: event.host_key ?? null,
+      discovered: false,
+      created_at: event.at,
+      modified_at: event.at,
+      observed: null,
+      before: 'absent',
+      waiting: context.waiting,
+      failure: null,
+      operation: { verb: 'create', task_id: event.task_id, at: event.at, params: {}, ...reqId(event) },
+    }
+  })
+}
+
+function begin(state: string) {
+  return states.assign(({ event }) => ({
+    operation: operationOf(event),
+    before: state,
+    modified_at: event.at,
+  }))
+}
+
+function beginNext(state: string) {
+  return states.assign(({ context }) => ({
+    operation: context.waiting[0] ?? null,
+    waiting: context.waiting.slice(1),
+    before: state,
+  }))
+}
+
+function waitTurn() {
+  return states.assign(({ context, event }) => {
+    const next = operationOf(event)
+    return next ? { waiting: enqueue(context.waiting, next) } : {}
+  })
+}
+
+function settle() {
+  return states.assign(({ context, event }) => {
+    const verb = context.operation?.verb ?? 'create'
+    const failure =
+      event.type === 'task_ended'
+        ? event.status === 'failure' && (event.error ?? rejection('TaskFailed'))
+        : event.type === 'refused'
+          ? event.rejection
+          : rejection('TaskTimedOut', 'the end of the task was never reported')
+    return {
+      operation: null,
+      before: null,
+      modified_at: event.at,
+      settled_at: event.type === 'task_ended' ? event.ended_at : context.settled_at,
+      failure: failure ? { verb, code: failure.code, message: failure.message, at: event.at } : null,
+    }
+  })
+}
+
+/** What a report says of a VM: its state, and for one that nobody ordered here all that is known of it. */
+function note() {
+  return states.assign(({ context, event }) => {
+    if (event.type !== 'reported') return {}
+    const { vm } = event
+    const observed = {
+      state: vm.state,
+      at: event.seen_at,
+      domain_id: numberOr(vm['domain_id'], null),
+      domain_state: stringOr(vm['domain_state'], null),
+    }
+    if (context.server_uuid) return { observed }
+    return {
+      observed,
+      discovered: true,
+      server_uuid: event.server_uuid,
+      name: stringOr(vm['name'], vm.uuid),
+      alias: stringOr(vm['alias'], null),
+      owner_uuid: stringOr(vm['owner_uuid'], null),
+      brand: stringOr(vm['brand'], 'kvm'),
+      ram: numberOr(vm['max_physical_memory'], 0),
+      vcpus: numberOr(vm['vcpus'], 1),
+      cpu_cap: numberOr(vm['cpu_cap'], null),
+      quota: numberOr(vm['quota'], null),
+      created_at: event.at,
+      modified_at: event.at,
+    }
+  })
+}
+
+function dropNext({ context }: { context: VmContext }): Operation[] {
+  return context.waiting.slice(1)
+}
+
+// Effects.
+
+function createTask(context: VmContext, event: VmEvent): Effect[] {
+  if (event.type !== 'create') return []
+  return [
+    addTask(context, context.operation as Operation, { params: { spec: event.spec } }),
+    { type: 'reply', value: { id: event.task_id, vm_uuid: context.uuid } },
+  ]
+}
+
+function askForTask(context: VmContext): Effect[] {
+  const operation = context.operation as Operation
+  return [addTask(context, operation, {}), { type: 'reply', value: { id: operation.task_id } }]
+}
+
+function askForHeldTask(context: VmContext, event: VmEvent): Effect[] {
+  const operation = operationOf(event) as Operation
+  return [addTask(context, operation, { held: true }), { type: 'reply', value: { id: operation.task_id } }]
+}
+
+function refusedTask(context: VmContext, event: VmEvent, state: string): Effect[] {
+  const operation = operationOf(event) as Operation
+  const { code, message } = refusalOf(operation.verb, state)
+  return [
+    addTask(context, operation, { failed: { code, message } }),
+    { type: 'reply', value: { id: operation.task_id } },
+  ]
+}
+
+function releaseTask(context: VmContext): Effect[] {
+  const task_id = (context.operation as Operation).task_id
+  return [{ type: 'send', kind: 'cn', id: context.server_uuid, verb: 'task_release', params: { task_id } }]
+}
+
+function failNext(context: VmContext, state: string): Effect[] {
+  const next = context.waiting[0] as Operation
+  const { code, message } = refusalOf(next.verb, state)
+  const params = { task_id: next.task_id, code, message }
+  return [{ type: 'send', kind: 'cn', id: context.server_uuid, verb: 'task_fail', params }]
+}
+
+function tellHost(context: VmContext, state: Settled): Effect[] {
+  if (!context.host_key || (state !== 'destroyed' && state !== 'incomplete')) return []
+  return [{ type: 'send', kind: 'host', id: context.host_key, verb: 'vm_gone', params: { vm_uuid: context.uuid } }]
+}
+
+function done(): Effect[] {
+  return [{ type: 'reply', value: {} }]
+}
+
+function addTask(context: VmContext, operation: Operation, more: Record<string, unknown>): Effect {
+  return {
+    type: 'send',
+    kind: 'cn',
+    id: context.server_uuid,
+    verb: 'task_add',
+    before_reply: true,
+    req_id: operation.req_id,
+    params: {
+      task_id: operation.task_id,
+      task: OPERATIONS[operation.verb].task,
+      vm_uuid: context.uuid,
+      params: { ...operation.params, uuid: context.uuid },
+      ...more,
+    },
+  }
+}
+
+function operationOf(event: VmEvent): Operation | null {
+  if (!('task_id' in event) || !(event.type in OPERATIONS) || !('params' in event)) return null
+  return { verb: event.type as VmVerb, task_id: event.task_id, at: event.at, params: event.params, ...reqId(event) }
+}
+
+const reqId = (event: Stamp) => (event.req_id === undefined ? {} : { req_id: event.req_id })
+function stringOr<D extends string | null>(value: unknown, otherwise: D): string | D {
+  return typeof value === 'string' ? value : otherwise
+}
+function numberOr<D extends number | null>(value: unknown, otherwise: D): number | D {
+  return typeof value === 'number' ? value : otherwise
+}
+
+function noted(_: unknown, _params: { effects: Effect[] }): void {}
+
+function emptyContext(uuid: string): VmContext {
+  return {
+    uuid,
+    server_uuid: '',
+    name: uuid,
+    alias: null,
+    owner_uuid: null,
+    brand: 'kvm',
+    ram: 0,
+    vcpus: 1,
+    cpu_cap: null,
+    quota: null,
+    image_uuid: null,
+    disks: [],
+    nics: [],
+    host_key: null,
+    discovered: false,
+    created_at: 0,
+    modified_at: 0,
+    observed: null,
+    operation: null,
+    before: null,
+    waiting: [],
+    failure: null,
+    settled_at: 0,
+  }
+}

@@ -1,0 +1,122 @@
+/** The verbs of a VM as a table: which task each becomes, the state while it runs, where it may begin and where it ends. */
+import { type ErrorCode, type Rejection, rejection } from '../contract/errors.ts'
+import type { TaskName } from '../contract/task.ts'
+import type { Operation, VmContext, VmVerb } from '../contract/vm.ts'
+
+export const SETTLED = ['running', 'stopped', 'failed', 'missing', 'incomplete', 'destroyed'] as const
+export type Settled = (typeof SETTLED)[number]
+
+export interface VmOperation {
+  task: TaskName
+  during: string
+  /** Settled states it may begin in. */
+  from: readonly (Settled | 'absent')[]
+  /** Where it ends when the agent's report does not say. */
+  to: Settled
+  /** Goes before the others that wait. */
+  urgent: (params: Record<string, unknown>) => boolean
+  /** The guard that refuses it elsewhere. */
+  guard: GuardName
+}
+
+const never = () => false
+const always = () => true
+
+export const OPERATIONS: Record<VmVerb, VmOperation> = {
+  create: {
+    task: 'machine_create',
+    during: 'provisioning',
+    from: ['absent', 'incomplete', 'destroyed'],
+    to: 'running',
+    urgent: never,
+    guard: 'is_new',
+  },
+  start: {
+    task: 'machine_boot',
+    during: 'starting',
+    from: ['stopped', 'failed'],
+    to: 'running',
+    urgent: never,
+    guard: 'is_stopped',
+  },
+  stop: {
+    task: 'machine_shutdown',
+    during: 'stopping',
+    from: ['running'],
+    to: 'stopped',
+    urgent: params => params['force'] === true,
+    guard: 'is_running',
+  },
+  reboot: {
+    task: 'machine_reboot',
+    during: 'rebooting',
+    from: ['running'],
+    to: 'running',
+    urgent: never,
+    guard: 'is_running',
+  },
+  kill: {
+    task: 'machine_kill',
+    during: 'killing',
+    from: ['running'],
+    to: 'stopped',
+    urgent: always,
+    guard: 'is_running',
+  },
+  destroy: {
+    task: 'machine_destroy',
+    during: 'destroying',
+    from: ['running', 'stopped', 'failed', 'missing', 'incomplete', 'destroyed'],
+    to: 'destroyed',
+    urgent: always,
+    guard: 'exists',
+  },
+}
+
+/** Guards by name: what each refuses with. A guard that says no is named to the caller. */
+export const GUARDS = {
+  is_new: 'VmExists',
+  is_stopped: 'VmNotStopped',
+  is_running: 'VmNotRunning',
+  exists: 'VmNotFound',
+} as const satisfies Record<string, ErrorCode>
+export type GuardName = keyof typeof GUARDS
+
+/** May this verb begin in this settled state? `idempotent` lets a verb begin where it would end: the agent then finds nothing to do. */
+export function mayBegin(verb: VmVerb, state: string, params: Record<string, unknown>): boolean {
+  const { from, to } = OPERATIONS[verb]
+  return (from as readonly string[]).includes(state) || (params['idempotent'] === true && state === to)
+}
+
+/** Why a verb may not begin here. */
+export function refusalOf(verb: VmVerb, state: string): Rejection {
+  if (state === 'destroyed' && verb !== 'create') return rejection('VmDestroyed')
+  const code = GUARDS[OPERATIONS[verb].guard]
+  return rejection(code, `cannot ${verb} a VM that is ${state}`)
+}
+
+/** Where the operation in flight ends: what the agent saw decides, then the operation's own end, then where it began. */
+export function outcomeOf(
+  context: Pick<VmContext, 'operation' | 'before'>,
+  end: { status: 'complete' | 'failure'; vm?: { state: string } | null | undefined },
+): Settled {
+  const verb = context.operation?.verb ?? 'start'
+  if (end.status === 'failure' && verb === 'create') return 'incomplete'
+  if (end.status === 'complete' && verb === 'destroy') return 'destroyed'
+  if (end.vm === null) return 'missing'
+  if (end.vm) return settledOf(end.vm.state)
+  if (end.status === 'complete') return OPERATIONS[verb].to
+  return settledOf(context.before ?? 'missing')
+}
+
+/** The settled state for a word of a status event. */
+export function settledOf(state: string): Settled {
+  return (SETTLED as readonly string[]).includes(state) ? (state as Settled) : 'stopped'
+}
+
+/** Puts an operation in line: urgent ones before the others, in order among themselves. */
+export function enqueue(waiting: Operation[], next: Operation): Operation[] {
+  if (!OPERATIONS[next.verb].urgent(next.params)) return [...waiting, next]
+  const at = waiting.findIndex(other => !OPERATIONS[other.verb].urgent(other.params))
+  return at < 0 ? [...waiting, next] : [...waiting.slice(0, at), next, ...waiting.slice(at)]
+}
