@@ -95,6 +95,7 @@ export const VERBS = {
           v.object({
             verb: v.string(),
             allowed: v.boolean(),
+            waits_for: v.optional(v.string()),
             guard: v.optional(v.string()),
             code: v.optional(v.string()),
             reason: v.optional(v.string()),

@@ -177,7 +177,7 @@ function operating(verb: VmVerb) {
       create: { actions: [effect('refuse', () => [{ type: 'reject' as const, rejection: rejection('VmExists') }])] },
       ...Object.fromEntries(VERBS_AFTER_CREATE.map(other => [other, wait])),
       task_ended: [...ends('endsIn'), { actions: [effect('done', done)] }],
-      refused: ends('taskRefused'),
+      refused: [...ends('taskRefused'), { actions: [states.assign(dropRefused)] }],
       reported: [
         { guard: { type: 'isNews' as const, params: {} }, actions: [note(), effect('done', done)] },
         { actions: [effect('done', done)] },
@@ -276,7 +276,7 @@ function settle() {
       operation: null,
       before: null,
       modified_at: event.at,
-      settled_at: event.type === 'task_ended' ? event.ended_at : context.settled_at,
+      settled_at: Math.max(context.settled_at, event.type === 'task_ended' ? event.ended_at : 0),
       failure: failure ? { verb, code: failure.code, message: failure.message, at: event.at } : null,
     }
   })
@@ -314,6 +314,12 @@ function note() {
 
 function dropNext({ context }: { context: VmContext }): Operation[] {
   return context.waiting.slice(1)
+}
+
+/** A verb that was to wait but whose task was refused. */
+function dropRefused({ context, event }: { context: VmContext; event: VmEvent }): Partial<VmContext> {
+  if (event.type !== 'refused') return {}
+  return { waiting: context.waiting.filter(({ task_id }) => task_id !== event.params['task_id']) }
 }
 
 // Effects.

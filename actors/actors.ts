@@ -1,0 +1,53 @@
+/** The table of actor kinds: machine, record version, migration, and what a person is shown of a state. */
+import type { AnyMachineSnapshot, AnyStateMachine } from 'xstate'
+import { computeNodeMachine } from './compute-node/machine.ts'
+import { VERBS } from './contract/verbs.ts'
+import type { VmContext } from './contract/vm.ts'
+import { hostMachine } from './host/machine.ts'
+import { legalActions, type VmAction } from './vm/actions.ts'
+import { vmMachine } from './vm/machine.ts'
+
+export interface ActorKind {
+  machine: AnyStateMachine
+  /** Raised with every change of the context that old records do not fit; then `migrate` grows a step. */
+  version: number
+  /** A stored snapshot of an earlier version, brought to this one. */
+  migrate(snapshot: StoredSnapshot, from: number): StoredSnapshot
+  /** Verbs of `cmd` and their params; `get` and `actions` are answered from the record. */
+  verbs: (typeof VERBS)[keyof typeof VERBS]
+  /** The word an operator reads as status, from state and context. */
+  status(state: string, context: Record<string, unknown>): string
+  /** Which verbs are legal now; kinds without a lifecycle of their own have none. */
+  actions?(snapshot: AnyMachineSnapshot): VmAction[]
+}
+
+export interface StoredSnapshot {
+  value: unknown
+  context: Record<string, unknown>
+  status: string
+}
+
+const asStored = (snapshot: StoredSnapshot) => snapshot
+
+export const ACTORS = {
+  cn: { machine: computeNodeMachine, version: 1, migrate: asStored, verbs: VERBS.cn, status: state => state },
+  vm: {
+    machine: vmMachine,
+    version: 1,
+    migrate: asStored,
+    verbs: VERBS.vm,
+    status: vmStatus,
+    actions: snapshot => legalActions(String(snapshot.value), snapshot.context as VmContext),
+  },
+  host: { machine: hostMachine, version: 1, migrate: asStored, verbs: VERBS.host, status: state => state },
+} satisfies Record<string, ActorKind>
+
+export type ActorKinds = Record<string, ActorKind>
+
+/** CNAPI's `state` of a VM: an operation in flight shows the state it began from until it ends. */
+function vmStatus(state: string, context: Record<string, unknown>): string {
+  if (state === 'provisioning') return 'provisioning'
+  if (state === 'incomplete') return 'failed'
+  const { operation, before } = context as VmContext
+  return operation && before ? before : state
+}
