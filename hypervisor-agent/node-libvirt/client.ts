@@ -6,7 +6,7 @@ import { EventEmitter } from 'node:events'
 import { ConnectionError, LibvirtError } from './errors.ts'
 import { Link, type Load } from './link.ts'
 import type { EventName, ProcedureName } from './protocol.ts'
-import type { AuthListRet, ConnectSupportsFeatureRet, Events, Procedures } from './protocol-types.ts'
+import type { AuthListRet, ConnectSupportsFeatureRet, Procedures } from './protocol-types.ts'
 
 /** How to connect. Every deadline is in milliseconds; the values behind the names are the defaults. */
 export interface ConnectOptions {
@@ -41,7 +41,7 @@ interface ClientEvents {
 }
 
 const authentication = { none: 0, polkit: 2 } as const
-const featureKeepalive = 11
+const featureKeepalive = 10
 const readOnlyFlag = 1
 
 export class Client extends EventEmitter<ClientEvents> {
@@ -176,6 +176,3 @@ async function authenticate(link: Link, deadlineMs: number): Promise<void> {
   const error = { code: 45, domain: 0, level: 2, message: `libvirt wants authentication of kind ${types.join(', ')}` }
   throw new LibvirtError(error, 'auth_list')
 }
-
-/** The raw events with their payloads, for those who listen to `Client` itself. */
-export type EventPayload<Name extends keyof Events> = Events[Name]

@@ -259,7 +259,7 @@ export class Hypervisor extends EventEmitter<HypervisorEvents> {
 
   #subscribe(kind: EventKind): Promise<void> {
     const begun = this.#subscribed.get(kind)
-    if (begun) return begun
+    if (begun !== undefined) return begun
     const { register, message, read } = subscriptions[kind]
     // Listening starts before the registration is answered: the first event may be in the same packet.
     const listen = (name: string, payload: unknown) => {
