@@ -25,7 +25,8 @@ export function command(program: string, args: readonly string[], options: Comma
       (error, stdout, stderr) => {
         if (!error) return resolve(stdout)
         const how = error.killed ? `did not end within ${timeoutMs} ms` : `failed (${error.code ?? 'no exit code'})`
-        reject(new Error(`${program} ${args.join(' ')} ${how}: ${stderr.trim() || stdout.trim()}`, { cause: error }))
+        const said = stderr.trim() || stdout.trim()
+        reject(new Error(`${program} ${args.join(' ')} ${how}: ${said.slice(-2_000)}`, { cause: error }))
       },
     )
     if (input !== undefined) child.stdin?.end(input)
