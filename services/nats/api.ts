@@ -1,0 +1,54 @@
+/** Calls of the JetStream API, with its errors told apart by what a caller can do about them. */
+import { RequestError } from 'nats'
+import type { NatsConnection } from './connect.ts'
+import { decode, encode } from './json.ts'
+
+/** The revision was not the expected one: somebody else wrote in between. Re-read and decide again. */
+export class ConflictError extends Error {
+  override name = 'ConflictError'
+}
+
+/** No answer: the write may have happened or not, and may still happen. Re-read. */
+export class UnknownOutcomeError extends Error {
+  override name = 'UnknownOutcomeError'
+}
+
+/** A read got no answer: no leader at the moment, or no connection. Try again. */
+export class UnavailableError extends Error {
+  override name = 'UnavailableError'
+}
+
+/** JetStream refused for another reason. */
+export class JetStreamRefusal extends Error {
+  override name = 'JetStreamRefusal'
+  readonly code: number
+  constructor(message: string, code: number) {
+    super(message)
+    this.code = code
+  }
+}
+
+export interface ApiError {
+  code: number
+  err_code: number
+  description: string
+}
+
+/** Codes of the server that decide what happens next. 10071 and, from clusters under contention, 10164 both mean a conflict. */
+export const codes = { wrongRevision: [10071, 10164], noMessage: 10037, noStream: 10059, noConsumer: 10014 } as const
+
+/** One request to `$JS.API.<call>`. Throws JetStreamRefusal, or UnavailableError when nobody answers. */
+export async function api<T>(nc: NatsConnection, call: string, body?: unknown, timeoutMs = 5_000): Promise<T> {
+  const message = await nc.request(`$JS.API.${call}`, encode(body), { timeout: timeoutMs }).catch(cause => {
+    throw new UnavailableError(`${call}: ${noAnswer(cause)}`, { cause })
+  })
+  const answer = decode(message.data) as { error?: ApiError } & T
+  if (answer.error) throw new JetStreamRefusal(`${call}: ${answer.error.description}`, answer.error.err_code)
+  return answer
+}
+
+/** Why there was no answer. The client library's words for a stream without a leader name another cause. */
+export function noAnswer(error: unknown): string {
+  if (error instanceof RequestError && error.isNoResponders()) return 'nobody answers (no JetStream, or no leader yet)'
+  return (error as Error).message
+}
