@@ -7,12 +7,14 @@ import type { NatsServerSettings } from './nats-server.ts'
 /** The folder that holds package.json and nats.conf, without a trailing slash. */
 export const projectDir = fileURLToPath(new URL('..', import.meta.url)).replace(/\/$/, '')
 
+const fetching = v.picklist(['auto', 'never'], 'must be auto or never')
+
 /** Where to find a nats-server: NATS_SERVER (a path), NATS_FETCH (`auto` or `never`), PATH. */
 export function natsServerSettings(env: NodeJS.ProcessEnv = process.env): NatsServerSettings {
   const read = parse(
     v.object({
       NATS_SERVER: v.optional(v.string()),
-      NATS_FETCH: v.optional(v.picklist(['auto', 'never']), 'auto'),
+      NATS_FETCH: v.optional(fetching, 'auto'),
       PATH: v.optional(v.string(), ''),
     }),
     env,
@@ -34,10 +36,84 @@ export function installationSettings(env: NodeJS.ProcessEnv = process.env): {
   return { dataDir: resolve(projectDir, read.DATA_DIR), natsUrl: read.NATS_URL || undefined }
 }
 
-/** Parses an environment; throws one Error whose message has a line for each setting that is wrong. */
+/** Settings of `npm start`; what the processes themselves understand besides is passed on to them untouched. */
+export interface StartSettings {
+  port: number
+  address: string
+  dataDir: string
+  hypervisor: 'auto' | 'libvirt' | 'simulated'
+  simulatedNodes: number
+  /** A server of the operator's own, instead of one started here; with the seed file to present to it. */
+  natsUrl: string | undefined
+  natsSeedFile: string | undefined
+  libvirtUri: string | undefined
+  /** Where libvirt may listen, in the order to try. */
+  libvirtSockets: string[]
+  natsServer: NatsServerSettings
+  env: NodeJS.ProcessEnv
+}
+
+const wholeNumber = (least: number, most: number) => {
+  const message = `must be a whole number from ${least} to ${most}`
+  return v.pipe(
+    v.string(),
+    v.regex(/^\d+$/, message),
+    v.transform(Number),
+    v.minValue(least, message),
+    v.maxValue(most, message),
+  )
+}
+const hypervisors = ['auto', 'libvirt', 'simulated'] as const
+
+/** Reads the settings of `npm start`; throws one InvalidConfiguration naming every setting that is wrong. An empty variable counts as unset. */
+export function startSettings(env: NodeJS.ProcessEnv = process.env): StartSettings {
+  const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== ''))
+  const read = parse(
+    v.object({
+      PORT: v.optional(wholeNumber(1, 65535), '8080'),
+      HOST: v.optional(v.pipe(v.string(), v.ip('must be an IP address to listen on')), '127.0.0.1'),
+      HYPERVISOR: v.optional(v.picklist(hypervisors, `must be one of ${hypervisors.join(', ')}`), 'auto'),
+      SIMULATED_NODES: v.optional(wholeNumber(1, 100), '1'),
+      NATS_URL: v.optional(
+        v.pipe(
+          v.string(),
+          v.regex(
+            /^((nats|tls):\/\/)?[^\s,/]+(,((nats|tls):\/\/)?[^\s,/]+)*$/,
+            'must be like nats://host:4222, or several with commas',
+          ),
+        ),
+      ),
+      NATS_SEED_FILE: v.optional(v.string()),
+      LIBVIRT_URI: v.optional(v.string()),
+      LIBVIRT_SOCKET: v.optional(v.string()),
+      XDG_RUNTIME_DIR: v.optional(v.string()),
+      NATS_FETCH: v.optional(fetching, 'auto'),
+    }),
+    given,
+  )
+  const session = read.XDG_RUNTIME_DIR ? [join(read.XDG_RUNTIME_DIR, 'libvirt/libvirt-sock')] : []
+  return {
+    port: read.PORT,
+    address: read.HOST,
+    dataDir: installationSettings(given).dataDir,
+    hypervisor: read.HYPERVISOR,
+    simulatedNodes: read.SIMULATED_NODES,
+    natsUrl: read.NATS_URL,
+    natsSeedFile: read.NATS_SEED_FILE,
+    libvirtUri: read.LIBVIRT_URI,
+    libvirtSockets: read.LIBVIRT_SOCKET ? [read.LIBVIRT_SOCKET] : ['/var/run/libvirt/libvirt-sock', ...session],
+    natsServer: natsServerSettings(given),
+    env,
+  }
+}
+
+/** What the environment says cannot be used; the message names every setting at fault. */
+export class InvalidConfiguration extends Error {}
+
+/** Parses an environment; throws one InvalidConfiguration that names each setting that is wrong. */
 export function parse<S extends v.GenericSchema>(schema: S, env: NodeJS.ProcessEnv): v.InferOutput<S> {
   const result = v.safeParse(schema, env)
   if (result.success) return result.output
   const lines = result.issues.map(issue => `${v.getDotPath(issue) ?? 'environment'}: ${issue.message}`)
-  throw new Error(`invalid configuration:\n  ${lines.join('\n  ')}`)
+  throw new InvalidConfiguration(`invalid configuration: ${lines.join('; ')}`)
 }
