@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import * as v from 'valibot'
 import type { NatsServerSettings } from './nats-server.ts'
+import { OperatorProblem } from './operator-problem.ts'
 
 /** The folder that holds package.json and nats.conf, without a trailing slash. */
 export const projectDir = fileURLToPath(new URL('..', import.meta.url)).replace(/\/$/, '')
@@ -65,7 +66,7 @@ const wholeNumber = (least: number, most: number) => {
 }
 const hypervisors = ['auto', 'libvirt', 'simulated'] as const
 
-/** Reads the settings of `npm start`; throws one InvalidConfiguration naming every setting that is wrong. An empty variable counts as unset. */
+/** Reads the settings of `npm start`; throws one OperatorProblem naming every setting that is wrong. An empty variable counts as unset. */
 export function startSettings(env: NodeJS.ProcessEnv = process.env): StartSettings {
   const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== ''))
   const read = parse(
@@ -107,13 +108,10 @@ export function startSettings(env: NodeJS.ProcessEnv = process.env): StartSettin
   }
 }
 
-/** What the environment says cannot be used; the message names every setting at fault. */
-export class InvalidConfiguration extends Error {}
-
-/** Parses an environment; throws one InvalidConfiguration that names each setting that is wrong. */
+/** Parses an environment; throws one OperatorProblem that names each setting that is wrong. */
 export function parse<S extends v.GenericSchema>(schema: S, env: NodeJS.ProcessEnv): v.InferOutput<S> {
   const result = v.safeParse(schema, env)
   if (result.success) return result.output
   const lines = result.issues.map(issue => `${v.getDotPath(issue) ?? 'environment'}: ${issue.message}`)
-  throw new InvalidConfiguration(`invalid configuration: ${lines.join('; ')}`)
+  throw new OperatorProblem(`invalid configuration: ${lines.join('; ')}`)
 }

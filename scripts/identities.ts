@@ -9,6 +9,7 @@ import { createUser, fromPublic, fromSeed } from '@nats-io/nkeys'
 import { type Identity, userEntry } from '../services/nats/permissions.ts'
 import { MAPPINGS } from '../services/nats/subjects.ts'
 import { installationSettings, projectDir } from './config.ts'
+import { OperatorProblem } from './operator-problem.ts'
 
 /** What processes are started with: where the seed of each identity lies, and the server's configuration file. */
 export interface Identities {
@@ -110,7 +111,7 @@ async function publicKeyOf(file: string, isPublic = false): Promise<string> {
   try {
     return isPublic ? fromPublic(text).getPublicKey() : fromSeed(new TextEncoder().encode(text)).getPublicKey()
   } catch (cause) {
-    throw new Error(`${file} holds no usable key; remove it and start again, a new one is made`, { cause })
+    throw new OperatorProblem(`${file} holds no usable key; remove it and start again, a new one is made`, { cause })
   }
 }
 

@@ -10,6 +10,7 @@ import { delimiter, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
 import { natsServerSettings } from './config.ts'
+import { OperatorProblem, printed } from './operator-problem.ts'
 
 /** A usable server program and what it calls itself, such as `2.15.1`. */
 export interface NatsServer {
@@ -30,7 +31,7 @@ export const minimumNatsVersion = '2.12.0'
 
 /**
  * Returns the first nats-server that runs and is new enough: NATS_SERVER, PATH, the usual folders, the cache, else Debian's.
- * `say` hears what takes longer than a moment. Throws one Error that names everything tried.
+ * `say` hears what takes longer than a moment. Throws one OperatorProblem that names everything tried.
  */
 export async function ensureNatsServer(
   settings: NatsServerSettings = natsServerSettings(),
@@ -40,7 +41,9 @@ export async function ensureNatsServer(
   if (settings.natsServer) {
     const named = await examine(settings.natsServer)
     if (typeof named !== 'string') return named
-    throw new Error(`NATS_SERVER=${settings.natsServer} cannot be used: ${named}. Unset it or name another program.`)
+    throw new OperatorProblem(
+      `NATS_SERVER=${settings.natsServer} cannot be used: ${named}. Unset it or name another program.`,
+    )
   }
   for (const path of await candidates(settings)) {
     const found = await examine(path)
@@ -59,7 +62,7 @@ export async function ensureNatsServer(
       }
     }
   }
-  throw new Error(
+  throw new OperatorProblem(
     `no nats-server ${minimumNatsVersion} or newer found. Tried: ${tried.join('; ') || 'PATH and the usual folders'}. ` +
       'Install one (Debian 13 and later: the nats-server package of suite forky; macOS: brew install nats-server) or set NATS_SERVER to its path, ' +
       'or use compose.yaml.',
@@ -264,7 +267,7 @@ if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
   try {
     console.log((await ensureNatsServer(natsServerSettings(), line => console.error(line))).path)
   } catch (error) {
-    console.error((error as Error).message)
+    console.error(printed(error))
     process.exitCode = 1
   }
 }

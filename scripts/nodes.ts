@@ -4,7 +4,7 @@ import { readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as v from 'valibot'
 import { Uuid } from '../actors/contract/ids.ts'
-import { OperatorProblem } from './supervise.ts'
+import { OperatorProblem } from './operator-problem.ts'
 
 const Nodes = v.object({ libvirt: v.optional(v.array(Uuid), []), simulated: v.optional(v.array(Uuid), []) })
 

@@ -2,7 +2,7 @@
 import { mkdir, readFile, rm, statfs, writeFile } from 'node:fs/promises'
 import { createConnection, createServer } from 'node:net'
 import { join } from 'node:path'
-import { OperatorProblem } from './supervise.ts'
+import { OperatorProblem } from './operator-problem.ts'
 
 /** Below this a data folder is not started on, and a running one is complained about. */
 export const leastFreeMib = 64

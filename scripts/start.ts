@@ -9,13 +9,14 @@ import { pathToFileURL } from 'node:url'
 import { connectNats, type NatsConnection, serversOf } from '../services/nats/connect.ts'
 import { isAnnounced } from '../services/nats/micro.ts'
 import { provision } from '../services/nats/provision.ts'
-import { InvalidConfiguration, type StartSettings, startSettings } from './config.ts'
+import { type StartSettings, startSettings } from './config.ts'
 import { ensureIdentities } from './identities.ts'
 import { ensureNatsServer } from './nats-server.ts'
 import { nodeUuids } from './nodes.ts'
+import { OperatorProblem, printed } from './operator-problem.ts'
 import { checkDataDir, checkPort, chooseHypervisor, freePort, holdDataDir, watchDisk } from './preflight.ts'
 import { actorHost, agent, allocator, gateway, type NatsAccess } from './processes.ts'
-import { OperatorProblem, type Supervisor, supervisor } from './supervise.ts'
+import { type Supervisor, supervisor } from './supervise.ts'
 
 /**
  * Starts everything; resolves when it serves, with how to stop it. Throws OperatorProblem for what the operator can change,
@@ -164,8 +165,7 @@ if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
     await run(startSettings(), line => console.log(line))
     process.exit(0)
   } catch (error) {
-    const expected = error instanceof OperatorProblem || error instanceof InvalidConfiguration
-    console.error(`muster: ${expected ? error.message : ((error as Error).stack ?? String(error))}`)
+    console.error(`muster: ${printed(error)}`)
     process.exit(1)
   }
 }

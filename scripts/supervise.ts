@@ -5,6 +5,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, existsSync, openSync, readSync, renameSync, statSync } from 'node:fs'
 import { join } from 'node:path'
+import { OperatorProblem } from './operator-problem.ts'
 
 /** One process to run. `name` is what the operator reads, `file` the name of its log. */
 export interface Program {
@@ -41,9 +42,6 @@ const limits = {
   earlyDeaths: 3,
   logBytes: 10 * 1024 * 1024,
 }
-
-/** A problem that the operator can do something about: printed as one line, without a trace. */
-export class OperatorProblem extends Error {}
 
 /** `signal`: a start that is under way throws when it aborts; stop() is for the caller. */
 export function supervisor({ logDir, say, signal }: SupervisorOptions): Supervisor {
