@@ -20,6 +20,8 @@ export interface SupervisorOptions {
   logDir: string
   say: (line: string) => void
   signal?: AbortSignal
+  /** What a child may take to end before it is killed, ms. */
+  graceMs?: number
 }
 
 export interface Supervisor {
@@ -44,7 +46,7 @@ const limits = {
 }
 
 /** `signal`: a start that is under way throws when it aborts; stop() is for the caller. */
-export function supervisor({ logDir, say, signal }: SupervisorOptions): Supervisor {
+export function supervisor({ logDir, say, signal, graceMs = limits.graceMs }: SupervisorOptions): Supervisor {
   const watched: Watched[] = []
   let stopping = false
 
@@ -124,9 +126,9 @@ export function supervisor({ logDir, say, signal }: SupervisorOptions): Supervis
         child.kill('SIGTERM')
         const slow = setTimeout(() => say(`waiting for ${one.program.name} to end`), 1_000)
         const late = setTimeout(() => {
-          say(`${one.program.name} did not end within ${limits.graceMs / 1000} s; killing it`)
+          say(`${one.program.name} did not end within ${graceMs / 1000} s; killing it`)
           child.kill('SIGKILL')
-        }, limits.graceMs)
+        }, graceMs)
         await gone
         clearTimeout(slow)
         clearTimeout(late)
