@@ -14,7 +14,19 @@ import { TASKS } from '../contract/task.ts'
 import type { VerbParams } from '../contract/verbs.ts'
 import { type Operation, VM_VERBS, type VmContext, type VmVerb, WAITING_MAX } from '../contract/vm.ts'
 import { type Effect, effect, type Refused, type Stamp } from '../effects.ts'
-import { enqueue, mayBegin, OPERATIONS, outcomeOf, refusalOf, SETTLED, type Settled, settledOf } from './operations.ts'
+import {
+  canBegin,
+  endsOf,
+  enqueue,
+  mayBegin,
+  OBSERVED,
+  OPERATIONS,
+  observedOf,
+  outcomeOf,
+  refusalOf,
+  returnsOf,
+  type Settled,
+} from './operations.ts'
 
 type Verb = Exclude<VmVerb, 'create'>
 const VERBS_AFTER_CREATE = VM_VERBS.filter((verb): verb is Verb => verb !== 'create')
@@ -71,7 +83,7 @@ const states = setup({
       event.type === 'reported' &&
       event.server_uuid === (context.server_uuid || event.server_uuid) &&
       event.seen_at > context.settled_at &&
-      (params.state === undefined || settledOf(event.vm.state) === params.state),
+      (params.state === undefined || observedOf(event.vm.state) === params.state),
     isGone: ({ context, event }) =>
       event.type === 'vanished' && event.server_uuid === context.server_uuid && event.seen_at > context.settled_at,
   },
@@ -112,15 +124,16 @@ export const vmMachine = states.createMachine({
 
 /** A VM at rest: verbs that are legal here begin, others become failed tasks; reports move it. */
 function settled(state: Settled, { forgets = false } = {}) {
+  const canBeginHere = (verb: VmVerb) => canBegin(verb, state)
   const verbs = Object.fromEntries(
     VERBS_AFTER_CREATE.map(verb => [
       verb,
       [
-        {
+        ...[verb].filter(canBeginHere).map(() => ({
           guard: { type: 'mayBegin' as const, params: { state, verb } },
           target: OPERATIONS[verb].during,
           actions: [begin(state), effect('askForTask', askForTask)],
-        },
+        })),
         {
           actions: [
             effect('recordRefusal', (context: VmContext, event: VmEvent) => refusedTask(context, event, state)),
@@ -134,7 +147,7 @@ function settled(state: Settled, { forgets = false } = {}) {
     : { actions: [effect('refuse', () => [{ type: 'reject' as const, rejection: rejection('VmExists') }])] }
   return states.createStateConfig({
     always: [
-      ...VERBS_AFTER_CREATE.map(verb => ({
+      ...VERBS_AFTER_CREATE.filter(canBeginHere).map(verb => ({
         guard: { type: 'nextMayBegin' as const, params: { state, verb } },
         target: OPERATIONS[verb].during,
         actions: [beginNext(state), effect('releaseTask', releaseTask)],
@@ -162,7 +175,7 @@ function settled(state: Settled, { forgets = false } = {}) {
 /** A VM with an operation in flight: verbs wait, reports are noted, and the task's end, its refusal or the deadline settles it. */
 function operating(verb: VmVerb) {
   const ends = (guard: 'endsIn' | 'taskRefused' | 'beganIn') =>
-    SETTLED.map(state => ({
+    (guard === 'endsIn' ? endsOf(verb) : returnsOf(verb)).map(state => ({
       guard: { type: guard, params: { state } },
       target: state,
       actions: [effect('tellHost', (context: VmContext) => tellHost(context, state)), settle(), effect('done', done)],
@@ -190,7 +203,7 @@ function operating(verb: VmVerb) {
 
 function reportedTargets(state: Settled | 'absent') {
   return [
-    ...SETTLED.filter(other => other !== 'destroyed' && other !== 'incomplete').map(other => ({
+    ...OBSERVED.map(other => ({
       guard: { type: 'isNews' as const, params: { state: other } },
       ...(other === state ? {} : { target: other }),
       actions: [note(), effect('done', done)],

@@ -104,14 +104,35 @@ export function outcomeOf(
   if (end.status === 'failure' && verb === 'create') return 'incomplete'
   if (end.status === 'complete' && verb === 'destroy') return 'destroyed'
   if (end.vm === null) return 'missing'
-  if (end.vm) return settledOf(end.vm.state)
+  if (end.vm) return observedOf(end.vm.state)
   if (end.status === 'complete') return OPERATIONS[verb].to
-  return settledOf(context.before ?? 'missing')
+  return (context.before as Settled | null) ?? 'missing'
 }
 
-/** The settled state for a word of a status event. */
-export function settledOf(state: string): Settled {
-  return (SETTLED as readonly string[]).includes(state) ? (state as Settled) : 'stopped'
+/** What an agent can see of a VM that is there. */
+export const OBSERVED = ['running', 'stopped', 'failed'] as const satisfies Settled[]
+
+/** The settled state for a word of a status event; a word we do not know means that it does not run. */
+export function observedOf(state: string): (typeof OBSERVED)[number] {
+  return OBSERVED.find(known => known === state) ?? 'stopped'
+}
+
+/** Every state in which the end of this operation's task can leave the VM. */
+export function endsOf(verb: VmVerb): Settled[] {
+  const own = verb === 'create' ? (['incomplete'] as const) : returnsOf(verb)
+  return [...new Set<Settled>([...OBSERVED, 'missing', ...own])]
+}
+
+/** Where an operation that never began, or whose end was lost, leaves the VM: where it began. */
+export function returnsOf(verb: VmVerb): Settled[] {
+  const { from, to } = OPERATIONS[verb]
+  if (verb === 'create') return ['incomplete']
+  return [...new Set<Settled>([...from.filter(state => state !== 'absent'), to])]
+}
+
+/** May this verb ever begin in this state? */
+export function canBegin(verb: VmVerb, state: string): boolean {
+  return mayBegin(verb, state, { idempotent: true })
 }
 
 /** Puts an operation in line: urgent ones before the others, in order among themselves. */
