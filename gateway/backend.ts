@@ -1,0 +1,99 @@
+/**
+ * What the gateway needs of the rest of Muster: commands to actors, views of their records, waits, live facts.
+ * An interface, so that the routes can be tested without NATS; nats-backend.ts is the real one.
+ */
+import type { Rejection } from '../actors/contract/errors.ts'
+import type { HostContext } from '../actors/contract/host.ts'
+import type { ServerContext, StatusEvent, Sysinfo } from '../actors/contract/server.ts'
+import type { TaskRecord } from '../actors/contract/task.ts'
+import type { VerbKind, VerbOf, VerbParams, VerbValue } from '../actors/contract/verbs.ts'
+import type { VmContext } from '../actors/contract/vm.ts'
+
+/** A server as its actor's record tells: `status` is `running` or `unknown`. */
+export type Server = Omit<ServerContext, 'open'> & { status: string }
+
+/** The part of a VM's record that listings and checks need. */
+export type Vm = Pick<
+  VmContext,
+  | 'uuid'
+  | 'server_uuid'
+  | 'name'
+  | 'alias'
+  | 'owner_uuid'
+  | 'brand'
+  | 'ram'
+  | 'vcpus'
+  | 'cpu_cap'
+  | 'quota'
+  | 'host_key'
+  | 'discovered'
+  | 'modified_at'
+> & {
+  /** The word that CNAPI shows: running, stopped, failed, missing, provisioning, destroyed. */
+  state: string
+  /** Is there a domain, or one being made. */
+  present: boolean
+  domain_id: number | null
+  domain_state: string | null
+}
+
+export type Host = HostContext
+
+export type Outcome<T> = { value: T } | { error: Rejection }
+
+export interface CallOptions {
+  key?: { value: string; fingerprint: string } | undefined
+  reqId?: string | undefined
+  deadlineMs?: number | undefined
+}
+
+/** A view of one bucket. */
+export interface Shelf<T> {
+  /** Resolves when everything acknowledged before the call is in the view. */
+  barrier(): Promise<void>
+  /** As the view has it: may lag by milliseconds. */
+  get(id: string): T | undefined
+  /** From the leader: decides before anything is refused. */
+  load(id: string): Promise<T | undefined>
+  all(): Iterable<T>
+}
+
+export interface VmShelf extends Shelf<Vm> {
+  of(serverUuid: string): Vm[]
+  /** VMs of that domain name, whatever its case. */
+  named(name: string): Vm[]
+}
+
+export interface Backend {
+  call<K extends VerbKind, V extends VerbOf<K>>(
+    kind: K,
+    id: string,
+    verb: V,
+    params: VerbParams<K, V>,
+    options?: CallOptions,
+  ): Promise<Outcome<VerbValue<K, V>>>
+  servers: Shelf<Server>
+  vms: VmShelf
+  hosts: Shelf<Host>
+  /** Last sysinfo and status event of a server. */
+  inventory: {
+    barrier(): Promise<void>
+    sysinfo(serverUuid: string): Sysinfo | undefined
+    status(serverUuid: string): StatusEvent | undefined
+  }
+  tasks: {
+    /** From the leader. */
+    load(id: string): Promise<TaskRecord | undefined>
+    /** The record once it is no longer active; undefined when the deadline passes or the signal aborts. */
+    ended(id: string, limit: { deadlineMs: number; signal?: AbortSignal | undefined }): Promise<TaskRecord | undefined>
+  }
+  /** The time this gateway last heard of a server, ms since the epoch. */
+  lastHeartbeat(serverUuid: string): number | undefined
+  beat(serverUuid: string): void
+  /** The statechart of a kind, from any actor host. */
+  machine(kind: string): Promise<Outcome<Record<string, unknown>>>
+  /** The allocator's choice. */
+  allocate(wanted: { memory_mib: number }): Promise<Outcome<{ server_uuid: string }>>
+  /** Is there a connection to NATS right now. */
+  connected(): boolean
+}

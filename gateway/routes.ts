@@ -1,0 +1,15 @@
+/** The table of routes, merged: what the app serves, what the OpenAPI document tells, what the tests tick off. */
+import { openApiRow } from './openapi.ts'
+import { hostRows } from './routes/hosts.ts'
+import { networkRows } from './routes/networks.ts'
+import { serverRows } from './routes/servers.ts'
+import { serviceRows } from './routes/service.ts'
+import { taskRows } from './routes/tasks.ts'
+import { vmRows } from './routes/vms.ts'
+import type { AnyRow } from './row.ts'
+
+/** All rows. Where two paths fit a request the earlier row answers, so literal paths stand before parametrised ones. */
+export function routes(version: string): AnyRow[] {
+  const rows = [...serviceRows(version), ...serverRows, ...vmRows, ...taskRows, ...hostRows, ...networkRows]
+  return [...rows, openApiRow(rows, version)]
+}

@@ -1,0 +1,46 @@
+/** Tasks as answers: the record that is shown, the link to one, and a request that waits for its end. */
+import { ERRORS, type ErrorCode, type Rejection, rejection } from '../actors/contract/errors.ts'
+import type { TaskRecord } from '../actors/contract/task.ts'
+import type { Backend } from './backend.ts'
+import type { Answer } from './row.ts'
+
+/** Longest a request of the compute agent's API waits for its task (DESIGN §10). */
+export const REQUEST_WAIT_MS = 120_000
+/** Default and longest wait of TaskWait (cnapi-behaviour §5.2). */
+export const TASK_WAIT_MS = 3_600_000
+
+/** CNAPI's fields and ours; what the agent was given stays inside, since it may hold metadata of the VM's owner. */
+export function shownTask({ params: _, ...shown }: TaskRecord) {
+  return shown
+}
+
+export function taskHeaders(id: string): Record<string, string> {
+  return { link: `</tasks/${id}>; rel="monitor"`, 'x-task-id': id }
+}
+
+/** 200 {id} of a request that has become a task. */
+export function started(outcome: { value: { id: string } } | { error: Rejection }): Answer {
+  if ('error' in outcome) return outcome
+  return { status: 200, body: outcome.value, headers: taskHeaders(outcome.value.id) }
+}
+
+/**
+ * Waits for a task; `done` is answered for success, the task's own refusal for failure, and after 120 s 504 with its id.
+ * A caller who leaves costs nothing: the wait ends, the task goes on.
+ */
+export async function whenEnded(backend: Backend, id: string, signal: AbortSignal, done: Answer): Promise<Answer> {
+  const task = await backend.tasks.ended(id, { deadlineMs: REQUEST_WAIT_MS, signal })
+  const headers = taskHeaders(id)
+  if (!task) {
+    const message = `The task has not ended yet; ask GET /tasks/${id}/wait`
+    return { error: rejection('RequestTimedOut', message), headers, extra: { id } }
+  }
+  if (task.status === 'failure') return { error: failureOf(task), headers, extra: { id } }
+  return { ...done, headers: { ...done.headers, ...headers } }
+}
+
+/** A failed task's error as a refusal; an agent of another make may send codes that are not in the table. */
+function failureOf({ error }: TaskRecord): Rejection {
+  const code = error?.code ?? ''
+  return rejection(code in ERRORS ? (code as ErrorCode) : 'TaskFailed', error?.message)
+}
