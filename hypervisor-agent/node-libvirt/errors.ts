@@ -61,17 +61,28 @@ export class ConnectionError extends Error {
   readonly reason: ConnectionErrorReason
   readonly sent: boolean
   readonly procedure: string | undefined
+  /** After a deadline: resolves when the server has answered after all or the connection has ended, and the slot is free. */
+  declare readonly released: Promise<void>
 
   constructor(
     reason: ConnectionErrorReason,
     message: string,
-    { sent = false, procedure, cause }: { sent?: boolean; procedure?: string; cause?: unknown } = {},
+    { sent = false, procedure, cause, released }: ConnectionErrorDetails = {},
   ) {
     super(message, cause === undefined ? undefined : { cause })
     this.reason = reason
     this.sent = sent
     this.procedure = procedure
+    // Not shown when the error is printed: it says nothing to a reader.
+    Object.defineProperty(this, 'released', { value: released ?? Promise.resolve(), enumerable: false })
   }
+}
+
+interface ConnectionErrorDetails {
+  sent?: boolean
+  procedure?: string
+  cause?: unknown
+  released?: Promise<void>
 }
 
 /** Whether `error` is libvirt's answer with one of these codes. */

@@ -33,6 +33,8 @@ interface Call {
   timer: NodeJS.Timeout | undefined
   /** Undefined once the caller has been told that the deadline passed. */
   settle: { resolve: (value: unknown) => void; reject: (error: Error) => void } | undefined
+  /** Told when a call without a caller gives its slot back. */
+  release: () => void
 }
 
 const keepalive = { program: 0x6b656570, version: 1, ping: 1, pong: 2 } as const
@@ -107,6 +109,7 @@ export class Link {
         ret: layout.ret,
         timer: setTimeout(() => this.#expire(call, deadlineMs), deadlineMs),
         settle: { resolve, reject },
+        release: () => {},
       }
       this.#queue.push(call)
       this.#pump()
@@ -150,7 +153,13 @@ export class Link {
     if (waiting >= 0) this.#queue.splice(waiting, 1)
     const { procedure } = call
     const message = `libvirt did not answer ${procedure} within ${deadlineMs} ms`
-    call.settle?.reject(new ConnectionError('deadline', message, { procedure, sent: waiting < 0 }))
+    const sent = waiting < 0
+    const released = sent
+      ? new Promise<void>(resolve => {
+          call.release = resolve
+        })
+      : Promise.resolve()
+    call.settle?.reject(new ConnectionError('deadline', message, { procedure, sent, released }))
     call.settle = undefined
   }
 
@@ -183,6 +192,7 @@ export class Link {
     if (!call) return
     this.#inFlight.delete(serial)
     clearTimeout(call.timer)
+    call.release()
     if (call.settle) {
       if (status === PACKET_STATUS.ok) {
         // Only this call is to blame for a reply that cannot be read: the packet itself was whole.
@@ -206,6 +216,7 @@ export class Link {
     const sent = [...this.#inFlight.values()]
     for (const call of [...sent, ...this.#queue]) {
       clearTimeout(call.timer)
+      call.release()
       const { procedure } = call
       const options = { procedure, sent: sent.includes(call), cause: error }
       call.settle?.reject(new ConnectionError(error.reason, error.message, options))

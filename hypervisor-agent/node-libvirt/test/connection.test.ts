@@ -107,9 +107,17 @@ test('a passed deadline frees the caller but not the slot', async () => {
     assert.is((unsent as ConnectionError).sent, false)
     assert.is(server.asked.filter(name => name === 'connect_get_hostname').length, 1)
     const after = hypervisor.getUri()
+    let free = false
+    const { released } = late as ConnectionError
+    void released.then(() => {
+      free = true
+    })
+    await (unsent as ConnectionError).released
+    assert.is(free, false)
     ;(await next(server)).reply({ hostname: 'too late' })
     ;(await next(server)).reply({ uri: 'test:///x' })
     assert.is(await after, 'test:///x')
+    await released
     assert.equal(hypervisor.load, { inFlight: 0, abandoned: 0, queued: 0 })
   })
 })
