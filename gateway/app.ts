@@ -6,6 +6,7 @@ import { randomUUID } from 'node:crypto'
 import { type Context, Hono } from 'hono'
 import type { Logger } from 'pino'
 import { ERRORS, type Rejection, rejection } from '../actors/contract/errors.ts'
+import { UnavailableError } from '../services/nats/records.ts'
 import { JSON_TYPE, negotiate, TEXT_TYPE } from './accept.ts'
 import type { Backend } from './backend.ts'
 import { collect, readBody } from './body.ts'
@@ -61,7 +62,8 @@ function serve(row: AnyRow, { backend, log, version, serverName }: AppOptions) {
       answer = accepted ? await run(c, header, reqId, accepted) : { error: rejection('NotAcceptable') }
     } catch (error) {
       log.error({ err: error, req_id: reqId, route: row.name }, 'request failed')
-      answer = { error: rejection('InternalError') }
+      const away = error instanceof UnavailableError
+      answer = { error: rejection(away ? 'ServiceUnavailableError' : 'InternalError') }
     }
     const elapsedMs = Math.round(performance.now() - started)
     const [status, text, type] = render(answer, accepted ?? JSON_TYPE)

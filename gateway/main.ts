@@ -1,0 +1,76 @@
+/** The gateway process: connects, fills its views, listens, and on SIGTERM or SIGINT answers what it has before it leaves. */
+import { once } from 'node:events'
+import type { Server } from 'node:http'
+import { serve } from '@hono/node-server'
+import { pino } from 'pino'
+import { connectNats, serversOf } from '../services/nats/connect.ts'
+import { announce } from '../services/nats/micro.ts'
+import { createApp } from './app.ts'
+import { type Config, readConfig } from './config.ts'
+import { openNatsBackend } from './nats-backend.ts'
+import { routes } from './routes.ts'
+
+/** Longest a stop waits for requests under way; a TaskWait that is still open then is asked again elsewhere by its caller. */
+const STOP_GRACE_MS = 5_000
+
+try {
+  await run(readConfig())
+} catch (error) {
+  console.error(`gateway: ${error instanceof Error ? error.message : String(error)}`)
+  process.exit(1)
+}
+
+async function run(config: Config): Promise<void> {
+  const log = pino({ level: config.logLevel, base: { process: 'gateway', gateway: config.gatewayId } })
+  const nc = await connectNats({
+    servers: serversOf(config.natsUrl),
+    name: `gateway ${config.gatewayId}`,
+    inboxOwner: 'gateway',
+    ...(config.natsSeedFile ? { seedFile: config.natsSeedFile } : {}),
+  })
+  const backend = await openNatsBackend({
+    nc,
+    sender: `gateway-${config.gatewayId}-${process.pid}-${Date.now().toString(36)}`,
+    warn: (problem, err) => log.warn({ err }, problem),
+  })
+  const withdraw = await announce(nc, {
+    name: 'muster-gateway',
+    version: config.version,
+    description: 'REST API of Muster',
+    metadata: { gateway: config.gatewayId, port: String(config.port) },
+  })
+  const { version, serverName } = config
+  const app = createApp({ rows: routes(version), backend, log, version, serverName })
+  const server = serve({ fetch: app.fetch, port: config.port, hostname: config.host }) as Server
+  server.on('error', error => {
+    const taken = (error as NodeJS.ErrnoException).code === 'EADDRINUSE'
+    console.error(`gateway: ${taken ? `port ${config.port} is in use: set PORT to another` : error.message}`)
+    process.exit(1)
+  })
+  await once(server, 'listening')
+  const address = server.address()
+  log.info({ host: config.host, port: typeof address === 'object' ? address?.port : config.port }, 'listening')
+
+  let stopping = false
+  void nc.closed().then(error => {
+    if (stopping) return
+    log.fatal({ err: error }, 'the NATS connection was closed')
+    process.exit(1)
+  })
+  const stop = async (signal: string) => {
+    if (stopping) return
+    stopping = true
+    log.info({ signal }, 'stopping')
+    // Open waits would hold close() for up to an hour.
+    const closed = new Promise(resolve => server.close(resolve))
+    server.closeIdleConnections()
+    const late = setTimeout(() => server.closeAllConnections(), STOP_GRACE_MS)
+    await closed
+    clearTimeout(late)
+    await withdraw()
+    backend.close()
+    await nc.drain()
+    log.info('stopped')
+  }
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void stop(signal))
+}

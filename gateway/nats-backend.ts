@@ -1,0 +1,158 @@
+/** The Backend over NATS: a caller for commands, a view for each bucket that is listed, one watch for all who wait for tasks. */
+import { rejection } from '../actors/contract/errors.ts'
+import type { TaskRecord } from '../actors/contract/task.ts'
+import { type Bucket, key as keyOf, parseInventoryKey } from '../services/nats/buckets.ts'
+import { createCaller } from '../services/nats/caller.ts'
+import type { NatsConnection } from '../services/nats/connect.ts'
+import { publishHeartbeat, subscribeHeartbeats } from '../services/nats/heartbeats.ts'
+import { openRecords } from '../services/nats/records.ts'
+import { request } from '../services/nats/request.ts'
+import { isKind, subject } from '../services/nats/subjects.ts'
+import { openView, type View } from '../services/nats/view.ts'
+import { openWaits } from '../services/nats/waits.ts'
+import type { Backend, CallOptions, Outcome, Shelf, Vm } from './backend.ts'
+import {
+  type Inventory,
+  projectHost,
+  projectInventory,
+  projectServer,
+  projectVm,
+  statusOf,
+  sysinfoOf,
+} from './projections.ts'
+
+export interface NatsBackendOptions {
+  nc: NatsConnection
+  /** Names this run of the gateway as a sender of commands: never the same for two lives of a process. */
+  sender: string
+  warn: (problem: string, error: unknown) => void
+}
+
+/** Opens views and subscriptions; resolves when lists can be answered. */
+export async function openNatsBackend({ nc, sender, warn }: NatsBackendOptions): Promise<Backend & { close(): void }> {
+  const records = openRecords(nc)
+  const caller = createCaller(nc, sender)
+  const view = <T>(bucket: Bucket, project: (key: string, value: unknown) => T | undefined) =>
+    openView({ nc, bucket, project, warn })
+  const [servers, vms, hosts, inventory] = await Promise.all([
+    view('cn', (_, value) => projectServer(value)),
+    view('vm', (_, value) => projectVm(value)),
+    view('host', (_, value) => projectHost(value)),
+    view<Inventory>('inventory', (name, value) => {
+      const part = parseInventoryKey(name)?.part
+      return part && projectInventory(part, value)
+    }),
+  ])
+  const waits = openWaits(nc, 'task')
+  const index = indexVms(vms)
+  const beats = new Map<string, number>()
+  let linked = true
+  void (async () => {
+    for await (const { type } of nc.status()) {
+      if (type === 'disconnect') linked = false
+      else if (type === 'reconnect') linked = true
+    }
+  })()
+  const stopListening = subscribeHeartbeats(nc, serverUuid => beats.set(serverUuid, Date.now()))
+
+  const shelf = <T>(bucket: Bucket, of: View<T>, project: (value: unknown) => T | undefined): Shelf<T> => ({
+    barrier: () => of.barrier(),
+    get: id => of.get(id),
+    load: async id => {
+      const entry = await records.get(bucket, id)
+      return entry && project(entry.value)
+    },
+    all: () => values(of),
+  })
+
+  return {
+    call: (kind, id, verb, params, options: CallOptions = {}) => {
+      const { key, reqId, deadlineMs } = options
+      return caller.call(kind, id, verb, params, {
+        ...(key ? { key } : {}),
+        ...(reqId ? { reqId } : {}),
+        ...(deadlineMs ? { deadlineMs } : {}),
+      })
+    },
+    servers: shelf('cn', servers, projectServer),
+    vms: { ...shelf('vm', vms, projectVm), ...index },
+    hosts: shelf('host', hosts, projectHost),
+    inventory: {
+      barrier: () => inventory.barrier(),
+      sysinfo: uuid => sysinfoOf(inventory.get(keyOf.sysinfo(uuid))),
+      status: uuid => statusOf(inventory.get(keyOf.status(uuid))),
+    },
+    tasks: {
+      load: async id => (await records.get('task', keyOf.task(id)))?.value as TaskRecord | undefined,
+      ended: async (id, { deadlineMs, signal }) => {
+        const ended = (value: unknown) => (value as TaskRecord).status !== 'active'
+        const value = await waits.until(keyOf.task(id), ended, { deadlineMs, ...(signal ? { signal } : {}) })
+        return value as TaskRecord | undefined
+      },
+    },
+    lastHeartbeat: serverUuid => beats.get(serverUuid),
+    beat: serverUuid => publishHeartbeat(nc, serverUuid),
+    machine: async kind => {
+      if (!isKind(kind)) return { error: rejection('ResourceNotFound', `no machine ${kind}`) }
+      return ask(subject.machines(kind), undefined)
+    },
+    allocate: wanted => ask(subject.allocate(), wanted),
+    connected: () => linked && !nc.isClosed(),
+    close: () => {
+      stopListening()
+      waits.close()
+      for (const opened of [servers, vms, hosts, inventory]) opened.close()
+    },
+  }
+
+  async function ask<T>(to: string, payload: unknown): Promise<Outcome<T>> {
+    return (await request(nc, to, payload, { deadlineMs: 10_000 })) as Outcome<T>
+  }
+}
+
+function* values<T>(view: View<T>): Iterable<T> {
+  for (const [, value] of view.entries()) yield value
+}
+
+/** VMs by server and by name: neither may cost a walk over all VMs of the fleet. */
+function indexVms(view: View<Vm>) {
+  const byServer = new Map<string, Set<string>>()
+  const byName = new Map<string, Set<string>>()
+  const placed = new Map<string, { server: string; name: string }>()
+  const put = (uuid: string, vm: Vm | undefined) => {
+    const before = placed.get(uuid)
+    if (before && vm && before.server === vm.server_uuid && before.name === vm.name) return
+    if (before) {
+      take(byServer, before.server, uuid)
+      take(byName, before.name.toLowerCase(), uuid)
+      placed.delete(uuid)
+    }
+    if (!vm) return
+    add(byServer, vm.server_uuid, uuid)
+    add(byName, vm.name.toLowerCase(), uuid)
+    placed.set(uuid, { server: vm.server_uuid, name: vm.name })
+  }
+  for (const [uuid, vm] of view.entries()) put(uuid, vm)
+  view.onChange(({ key, value }) => put(key, value))
+  const found = (uuids: Set<string> | undefined) =>
+    [...(uuids ?? [])].flatMap(uuid => {
+      const vm = view.get(uuid)
+      return vm ? [vm] : []
+    })
+  return {
+    of: (serverUuid: string) => found(byServer.get(serverUuid)),
+    named: (name: string) => found(byName.get(name.toLowerCase())),
+  }
+}
+
+function add(index: Map<string, Set<string>>, at: string, uuid: string): void {
+  const uuids = index.get(at)
+  if (uuids) uuids.add(uuid)
+  else index.set(at, new Set([uuid]))
+}
+
+function take(index: Map<string, Set<string>>, at: string, uuid: string): void {
+  const uuids = index.get(at)
+  uuids?.delete(uuid)
+  if (uuids?.size === 0) index.delete(at)
+}

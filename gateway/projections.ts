@@ -1,0 +1,68 @@
+/** What the gateway's views keep of the stored records: the fields that listings and checks need, and no more. */
+import type { ActorRecord } from '../actors/contract/record.ts'
+import type { StatusEvent, Sysinfo } from '../actors/contract/server.ts'
+import type { Host, Server, Vm } from './backend.ts'
+
+type Stored = Partial<Pick<ActorRecord, 'state' | 'status' | 'snapshot'>> | undefined
+
+/** Undefined for a server that was never registered: an actor may hold tasks for one that is only named. */
+export function projectServer(value: unknown): Server | undefined {
+  const { context, status, state } = parts(value)
+  if (!context || state === 'unregistered') return undefined
+  const { open: _, ...server } = context
+  return { ...server, status } as Server
+}
+
+/** States of a VM without a domain. `provisioning` counts as having one, since its name is taken. */
+const absent = ['absent', 'missing', 'incomplete', 'destroyed', 'forgotten']
+
+export function projectVm(value: unknown): Vm | undefined {
+  const { context, status, state } = parts(value)
+  if (!context || state === 'absent' || state === 'forgotten') return undefined
+  const { uuid, server_uuid, name, alias, owner_uuid, brand, ram, vcpus, cpu_cap, quota } = context as unknown as Vm
+  const { host_key, discovered, modified_at } = context as unknown as Vm
+  const observed = context['observed'] as { domain_id: number | null; domain_state: string | null } | null
+  return {
+    uuid,
+    server_uuid,
+    name,
+    alias,
+    owner_uuid,
+    brand,
+    ram,
+    vcpus,
+    cpu_cap,
+    quota,
+    host_key,
+    discovered,
+    modified_at,
+    state: status,
+    present: !absent.includes(state),
+    domain_id: observed?.domain_id ?? null,
+    domain_state: observed?.domain_state ?? null,
+  }
+}
+
+export function projectHost(value: unknown): Host | undefined {
+  return parts(value).context as unknown as Host | undefined
+}
+
+/** Sysinfos are kept as text, since they are large and rarely asked for; of a status event only what is shown. */
+export type Inventory = { sysinfo: string } | { status: StatusEvent }
+
+export function projectInventory(part: 'sysinfo' | 'status', value: unknown): Inventory {
+  if (part === 'sysinfo') return { sysinfo: JSON.stringify(value) }
+  const { vms, meminfo, diskinfo } = value as StatusEvent
+  return { status: { ...(vms && { vms }), ...(meminfo && { meminfo }), ...(diskinfo && { diskinfo }) } }
+}
+
+export const sysinfoOf = (kept: Inventory | undefined): Sysinfo | undefined =>
+  kept && 'sysinfo' in kept ? (JSON.parse(kept.sysinfo) as Sysinfo) : undefined
+
+export const statusOf = (kept: Inventory | undefined): StatusEvent | undefined =>
+  kept && 'status' in kept ? kept.status : undefined
+
+function parts(value: unknown) {
+  const { snapshot, status = 'unknown', state = '' } = (value ?? {}) as NonNullable<Stored>
+  return { context: snapshot?.context as Record<string, unknown> | undefined, status, state }
+}

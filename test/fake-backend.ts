@@ -1,0 +1,258 @@
+/**
+ * A Backend in memory for tests of the route table: servers, VMs, hosts and tasks are plain maps, commands are written down and
+ * answered by a table that a test may change. Tasks end when the test says so.
+ */
+import type { Rejection } from '../actors/contract/errors.ts'
+import type { StatusEvent, Sysinfo } from '../actors/contract/server.ts'
+import type { TaskRecord } from '../actors/contract/task.ts'
+import { createApp } from '../gateway/app.ts'
+import type { Backend, CallOptions, Host, Outcome, Server, Vm } from '../gateway/backend.ts'
+import { routes } from '../gateway/routes.ts'
+import { defaultServer } from '../gateway/shown-server.ts'
+
+export interface Call {
+  kind: string
+  id: string
+  verb: string
+  params: Record<string, unknown>
+  options: CallOptions
+}
+
+type Answering = (call: Call) => Outcome<unknown>
+
+export interface FakeBackend extends Backend {
+  calls: Call[]
+  /** Answers by `<kind>.<verb>`; what is not here answers with the ids of its params. */
+  answers: Map<string, Answering>
+  reads: Map<string, Outcome<unknown>>
+  put: {
+    server(server: Partial<Server>): void
+    vm(vm: Partial<Vm>): void
+    host(key: string, host: Partial<Host>): void
+    task(task: Partial<TaskRecord>): void
+    sysinfo(uuid: string, sysinfo: Sysinfo): void
+    status(uuid: string, status: StatusEvent): void
+    beat(uuid: string, at: number): void
+  }
+  /** Tasks that commands create end like this; undefined: they stay active. */
+  outcome: { status: 'complete' } | { status: 'failure'; error: { code: string; message: string } } | undefined
+  beats: string[]
+  online: boolean
+  allocation: Outcome<{ server_uuid: string }>
+  machines: Map<string, Record<string, unknown>>
+  /** Waits that were given up by their callers. */
+  abandoned: number
+  /** Thrown by every barrier, when set. */
+  broken?: Error
+}
+
+export const SERVER = '11111111-1111-4111-8111-111111111111'
+export const OTHER_SERVER = '22222222-2222-4222-8222-222222222222'
+export const VM = '33333333-3333-4333-8333-333333333333'
+export const TASK = '44444444-4444-4444-8444-444444444444'
+
+export function fakeBackend(): FakeBackend {
+  const servers = new Map<string, Server>()
+  const vms = new Map<string, Vm>()
+  const hosts = new Map<string, Host>()
+  const tasks = new Map<string, TaskRecord>()
+  const sysinfos = new Map<string, Sysinfo>()
+  const statuses = new Map<string, StatusEvent>()
+  const heard = new Map<string, number>()
+  const waiting = new Set<() => void>()
+
+  const barrier = async () => {
+    if (fake.broken) throw fake.broken
+  }
+  const shelf = <T>(items: Map<string, T>) => ({
+    barrier,
+    get: (id: string) => items.get(id),
+    load: async (id: string) => items.get(id),
+    all: () => items.values(),
+  })
+  const putTask = (task: Partial<TaskRecord>) => {
+    const id = task.id ?? TASK
+    const base: TaskRecord = {
+      id,
+      task: 'nop',
+      server_uuid: SERVER,
+      status: 'active',
+      timestamp: '2026-01-01T00:00:00.000Z',
+      params: { secret: 'inside' },
+    }
+    tasks.set(id, { ...base, ...task })
+    for (const look of waiting) look()
+  }
+
+  const fake: FakeBackend = {
+    calls: [],
+    answers: new Map(),
+    reads: new Map(),
+    outcome: { status: 'complete' },
+    beats: [],
+    online: true,
+    allocation: { value: { server_uuid: SERVER } },
+    machines: new Map(),
+    abandoned: 0,
+    put: {
+      server: server => {
+        const uuid = server.uuid ?? SERVER
+        servers.set(uuid, { ...defaultServer, uuid, hostname: 'node', status: 'running', setup: true, ...server })
+      },
+      vm: vm => {
+        const uuid = vm.uuid ?? VM
+        vms.set(uuid, { ...exampleVm, uuid, name: uuid, ...vm })
+      },
+      host: (key, host) =>
+        hosts.set(key, { key, hostname: '', server_uuid: null, vm_uuid: null, networks: [], ...host } as Host),
+      task: putTask,
+      sysinfo: (uuid, sysinfo) => sysinfos.set(uuid, sysinfo),
+      status: (uuid, status) => statuses.set(uuid, status),
+      beat: (uuid, at) => heard.set(uuid, at),
+    },
+    call: async (kind, id, verb, params, options = {}) => {
+      const call = { kind, id, verb, params: params as Record<string, unknown>, options }
+      fake.calls.push(call)
+      const answer = fake.answers.get(`${kind}.${verb}`)
+      const outcome = answer ? answer(call) : byDefault(call, fake)
+      const made = 'value' in outcome ? call.params['task_id'] : undefined
+      if (typeof made === 'string' && !tasks.has(made)) {
+        putTask({ id: made, ...(fake.outcome ?? { status: 'active' }) })
+      }
+      return outcome as never
+    },
+    servers: shelf(servers),
+    vms: {
+      ...shelf(vms),
+      of: uuid => [...vms.values()].filter(vm => vm.server_uuid === uuid),
+      named: name => [...vms.values()].filter(vm => vm.name.toLowerCase() === name.toLowerCase()),
+    },
+    hosts: shelf(hosts),
+    inventory: { barrier, sysinfo: uuid => sysinfos.get(uuid), status: uuid => statuses.get(uuid) },
+    tasks: {
+      load: async id => tasks.get(id),
+      ended: (id, { deadlineMs, signal }) =>
+        new Promise(resolve => {
+          const finish = (task: TaskRecord | undefined) => {
+            waiting.delete(look)
+            clearTimeout(timer)
+            resolve(task)
+          }
+          const look = () => {
+            const task = tasks.get(id)
+            if (task && task.status !== 'active') finish(task)
+          }
+          // A test does not wait for minutes: deadlines of the routes pass a thousand times as fast.
+          const timer = setTimeout(() => finish(undefined), deadlineMs / 1000)
+          signal?.addEventListener('abort', () => {
+            fake.abandoned += 1
+            finish(undefined)
+          })
+          waiting.add(look)
+          look()
+        }),
+    },
+    lastHeartbeat: uuid => heard.get(uuid),
+    beat: uuid => {
+      fake.beats.push(uuid)
+    },
+    machine: async kind => {
+      const value = fake.machines.get(kind)
+      return value ? { value } : { error: { code: 'ServiceUnavailableError', message: 'no host' } }
+    },
+    allocate: async () => fake.allocation,
+    connected: () => fake.online,
+  }
+  return fake
+}
+
+function byDefault({ id, verb, params }: Call, fake: FakeBackend): Outcome<unknown> {
+  if (verb === 'read') {
+    return fake.reads.get(String(params['read'])) ?? { error: { code: 'AgentNotConnected', message: 'no agent' } }
+  }
+  const spec = params['spec'] as { uuid: string } | undefined
+  return {
+    value: {
+      id: params['task_id'] ?? id,
+      ...(spec ? { vm_uuid: spec.uuid } : {}),
+      ...(params['server_uuid'] ? { server_uuid: params['server_uuid'] } : {}),
+    },
+  }
+}
+
+export const refusing =
+  (code: Rejection['code']): Answering =>
+  () => ({ error: { code, message: `refused: ${code}` } })
+
+const exampleVm: Vm = {
+  uuid: VM,
+  server_uuid: SERVER,
+  name: VM,
+  alias: null,
+  owner_uuid: null,
+  brand: 'kvm',
+  ram: 512,
+  vcpus: 1,
+  cpu_cap: null,
+  quota: null,
+  host_key: null,
+  discovered: false,
+  modified_at: Date.parse('2026-01-02T03:04:05Z'),
+  state: 'running',
+  present: true,
+  domain_id: 7,
+  domain_state: 'running',
+}
+
+export interface Answered {
+  status: number
+  headers: Headers
+  text: string
+  // biome-ignore lint/suspicious/noExplicitAny: what a test expects of a body says its type
+  body: any
+}
+
+/** An app on a fake backend, and a way to ask it that sets the headers an HTTP server would. */
+export function fakeGateway(backend = fakeBackend()) {
+  const errors: unknown[] = []
+  const silent = { info: () => {}, debug: () => {}, error: (fields: unknown) => errors.push(fields) }
+  const rows = routes('1.2.3')
+  const app = createApp({ rows, backend, log: silent as never, version: '1.2.3', serverName: 'here' })
+  const touched = new Set<string>()
+  const ask = async (
+    method: string,
+    path: string,
+    { body, headers = {}, signal }: { body?: unknown; headers?: Record<string, string>; signal?: AbortSignal } = {},
+  ): Promise<Answered> => {
+    const text = body === undefined ? undefined : typeof body === 'string' ? body : JSON.stringify(body)
+    const response = await app.request(path, {
+      method,
+      headers: {
+        ...(text === undefined
+          ? {}
+          : { 'content-type': 'application/json', 'content-length': String(Buffer.byteLength(text)) }),
+        ...headers,
+      },
+      ...(text === undefined ? {} : { body: text }),
+      ...(signal ? { signal } : {}),
+    })
+    const received = await response.text()
+    const row = rows.find(candidate => candidate.method === method && fits(candidate.path, path))
+    if (row) touched.add(row.name)
+    return { status: response.status, headers: response.headers, text: received, body: parsed(received) }
+  }
+  return { app, ask, backend, rows, touched, errors }
+}
+
+function fits(pattern: string, path: string): boolean {
+  const form = pattern.replace(/:[a-z_]+/g, '[^/]+').replaceAll('.', '\\.')
+  return new RegExp(`^${form}/?(\\?.*)?$`).test(path)
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
