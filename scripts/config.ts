@@ -8,6 +8,13 @@ import { OperatorProblem } from './operator-problem.ts'
 /** The folder that holds package.json and nats.conf, without a trailing slash. */
 export const projectDir = fileURLToPath(new URL('..', import.meta.url)).replace(/\/$/, '')
 
+const natsUrl = v.pipe(
+  v.string(),
+  v.regex(
+    /^((nats|tls):\/\/)?[^\s,/]+(,((nats|tls):\/\/)?[^\s,/]+)*$/,
+    'must be like nats://host:4222, or several with commas',
+  ),
+)
 const fetching = v.picklist(['auto', 'never'], 'must be auto or never')
 
 /** Where to find a nats-server: NATS_SERVER (a path), NATS_FETCH (`auto` or `never`), PATH. */
@@ -35,6 +42,18 @@ export function installationSettings(env: NodeJS.ProcessEnv = process.env): {
 } {
   const read = parse(v.object({ DATA_DIR: v.optional(v.string(), '.data'), NATS_URL: v.optional(v.string()) }), env)
   return { dataDir: resolve(projectDir, read.DATA_DIR), natsUrl: read.NATS_URL || undefined }
+}
+
+/** How a command reaches NATS: NATS_URL and, where the server asks for an identity, NATS_SEED_FILE. */
+export function connectionSettings(env: NodeJS.ProcessEnv = process.env): {
+  natsUrl: string
+  natsSeedFile: string | undefined
+} {
+  const read = parse(
+    v.object({ NATS_URL: v.optional(natsUrl, 'nats://127.0.0.1:4222'), NATS_SEED_FILE: v.optional(v.string()) }),
+    env,
+  )
+  return { natsUrl: read.NATS_URL, natsSeedFile: read.NATS_SEED_FILE || undefined }
 }
 
 /** Settings of `npm start`; what the processes themselves understand besides is passed on to them untouched. */
@@ -75,15 +94,7 @@ export function startSettings(env: NodeJS.ProcessEnv = process.env): StartSettin
       HOST: v.optional(v.pipe(v.string(), v.ip('must be an IP address to listen on')), '127.0.0.1'),
       HYPERVISOR: v.optional(v.picklist(hypervisors, `must be one of ${hypervisors.join(', ')}`), 'auto'),
       SIMULATED_NODES: v.optional(wholeNumber(1, 100), '1'),
-      NATS_URL: v.optional(
-        v.pipe(
-          v.string(),
-          v.regex(
-            /^((nats|tls):\/\/)?[^\s,/]+(,((nats|tls):\/\/)?[^\s,/]+)*$/,
-            'must be like nats://host:4222, or several with commas',
-          ),
-        ),
-      ),
+      NATS_URL: v.optional(natsUrl),
       NATS_SEED_FILE: v.optional(v.string()),
       LIBVIRT_URI: v.optional(v.string()),
       LIBVIRT_SOCKET: v.optional(v.string()),

@@ -8,7 +8,7 @@ import * as v from 'valibot'
 import { Uuid } from '../actors/contract/ids.ts'
 import { userEntry } from '../services/nats/permissions.ts'
 import { installationSettings } from './config.ts'
-import { admitAgent, newKey } from './identities.ts'
+import { admitAgent, newKey } from './keyring.ts'
 
 const given = v.safeParse(Uuid, process.argv[2])
 if (!given.success || process.argv.length > 3) {
@@ -27,8 +27,7 @@ async function enroll(uuid: string): Promise<void> {
   const pidFile = join(dataDir, 'nats/nats-server.pid')
   console.log(`# Agent of server ${uuid}
 
-## On that machine, as root
-install -d -m 0755 /etc/muster-agent
+## On that machine, as root, after installing the package muster-agent (npm run build makes it)
 install -m 0600 /dev/stdin /etc/muster-agent/agent.nk <<'END'
 ${seed}
 END

@@ -11,7 +11,8 @@ export const leastFreeMib = 64
 export async function checkDataDir(dataDir: string): Promise<void> {
   const probe = join(dataDir, `.probe-${process.pid}`)
   try {
-    await mkdir(dataDir, { recursive: true, mode: 0o700 })
+    // Searchable, because QEMU opens kernels of network installs below it; what is secret lies in folders of its own.
+    await mkdir(dataDir, { recursive: true, mode: 0o711 })
     await writeFile(probe, 'x')
     await rm(probe)
   } catch (error) {

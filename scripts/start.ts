@@ -10,7 +10,7 @@ import { connectNats, type NatsConnection, serversOf } from '../services/nats/co
 import { isAnnounced } from '../services/nats/micro.ts'
 import { provision } from '../services/nats/provision.ts'
 import { type StartSettings, startSettings } from './config.ts'
-import { ensureIdentities } from './identities.ts'
+import { ensureIdentities } from './keyring.ts'
 import { ensureNatsServer } from './nats-server.ts'
 import { nodeUuids } from './nodes.ts'
 import { OperatorProblem, printed } from './operator-problem.ts'
@@ -38,7 +38,7 @@ export async function start(settings: StartSettings, say: Say, signal: AbortSign
       chosen.hypervisor === 'libvirt' ? 1 : settings.simulatedNodes,
     )
     const logDir = join(dataDir, 'logs')
-    await mkdir(logDir, { recursive: true })
+    await mkdir(logDir, { recursive: true, mode: 0o700 })
     const children = supervisor({ logDir, say, signal })
     undo.push(() => children.stop(), watchDisk(dataDir, say))
 
@@ -98,7 +98,7 @@ async function ownNats(
     file: 'nats-server',
     command: path,
     args: ['-c', confFile, '-a', '127.0.0.1', '-p', String(port), '-P', pidFile],
-    env: { ...settings.env, NATS_STORE: join(dataDir, 'nats/store') },
+    env: { ...settings.env, NATS_NAME: 'muster', NATS_STORE: join(dataDir, 'nats/store') },
   }
   const nats = { url, seedFile }
   await children.start(program, async () => {

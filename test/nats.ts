@@ -71,7 +71,7 @@ export async function startNats(options: NatsOptions = {}): Promise<TestNats> {
       ...(node.route ? ['--cluster_name', 'muster-test', '--cluster', `nats://127.0.0.1:${node.route}`] : []),
       ...(node.route ? ['--routes', cluster.join(',')] : []),
     ]
-    const env = { ...process.env, NATS_STORE: node.storeDir }
+    const env = { ...process.env, NATS_NAME: node.name, NATS_STORE: node.storeDir }
     const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], env })
     node.child = child
     for (const stream of [child.stdout, child.stderr]) stream.on('data', chunk => (node.output += chunk))
