@@ -1,0 +1,162 @@
+/**
+ * Fetches files that a caller named, from the hypervisor's network: http and https only, each hop of a redirect checked like the
+ * first address, every size and time bounded, digests compared where they are known.
+ */
+import { createHash } from 'node:crypto'
+import { open, rename, rm } from 'node:fs/promises'
+import { childOf, within } from '../abort.ts'
+import { HypervisorError } from '../hypervisor.ts'
+
+export interface FetchOptions {
+  /** Host names that may be asked; absent: all. */
+  allowedHosts?: readonly string[]
+  /** Until the answer begins, and between two pieces of it, ms. */
+  idleMs?: number
+  redirects?: number
+}
+
+export interface Fetcher {
+  /** The text behind an address, undefined if the server has none (404, 403 or 410). */
+  text(url: string, options: { maxBytes: number; signal: AbortSignal }): Promise<string | undefined>
+  /** Writes what is behind an address to a file: fsynced, under its name only when whole and right. */
+  file(url: string, path: string, options: { maxBytes: number; sha256?: string; signal: AbortSignal }): Promise<void>
+}
+
+const absent = new Set([403, 404, 410])
+const redirecting = new Set([301, 302, 303, 307, 308])
+
+/** All failures are InstallSourceInvalid and name the address. */
+export function fetcher({ allowedHosts, idleMs = 30_000, redirects = 5 }: FetchOptions = {}): Fetcher {
+  function check(url: URL, from: URL | undefined): void {
+    if (url.protocol !== 'http:' && url.protocol !== 'https:') throw invalid(`${url.href} is neither http nor https`)
+    if (url.username || url.password) throw invalid('an install location must not carry a password')
+    if (from?.protocol === 'https:' && url.protocol === 'http:') {
+      throw invalid(`${from.href} leads from https to http: ${url.href}`)
+    }
+    if (allowedHosts && !allowedHosts.includes(url.hostname)) {
+      throw invalid(`installs from ${url.hostname} are not allowed on this server (INSTALL_ALLOW)`)
+    }
+  }
+
+  /** Resolves when the head of the answer is there; the body is bounded piece by piece. */
+  async function answer(url: URL, signal: AbortSignal): Promise<Response> {
+    const slow = childOf(signal)
+    const timer = setTimeout(() => slow.abort(new Error(`no answer within ${idleMs} ms`)), idleMs)
+    try {
+      return await fetch(url, { redirect: 'manual', signal: slow.signal })
+    } catch (error) {
+      signal.throwIfAborted()
+      throw invalid(`${url.href} cannot be fetched: ${reasonOf(error)}`, error)
+    } finally {
+      clearTimeout(timer)
+      slow.release()
+    }
+  }
+
+  /** Follows redirects; the body has not been read yet. */
+  async function ask(address: string, signal: AbortSignal): Promise<Response> {
+    let url = new URL(address)
+    let from: URL | undefined
+    for (let hop = 0; hop <= redirects; hop++) {
+      check(url, from)
+      const response = await answer(url, signal)
+      const target = redirecting.has(response.status) ? response.headers.get('location') : null
+      if (target === null) return response
+      await response.body?.cancel()
+      from = url
+      url = parse(target, url)
+    }
+    throw invalid(`${address} leads on more than ${redirects} times`)
+  }
+
+  /** The pieces of a body, no more than `maxBytes` and none later than `idleMs` after the one before. */
+  async function* pieces(response: Response, maxBytes: number, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+    const said = Number(response.headers.get('content-length') ?? 0)
+    if (said > maxBytes) throw invalid(`${response.url} has ${said} bytes, more than the ${maxBytes} allowed`)
+    const reader = response.body?.getReader()
+    if (!reader) return
+    let seen = 0
+    try {
+      for (;;) {
+        const silent = () => invalid(`${response.url} went silent for ${idleMs} ms`)
+        const piece = await within(idleMs, signal, silent, () => reader.read())
+        if (piece.done) return
+        seen += piece.value.length
+        if (seen > maxBytes) throw invalid(`${response.url} has more than the ${maxBytes} bytes allowed`)
+        yield piece.value
+      }
+    } catch (error) {
+      signal.throwIfAborted()
+      if (error instanceof HypervisorError) throw error
+      throw invalid(`${response.url} broke off: ${reasonOf(error)}`, error)
+    } finally {
+      // A reader that failed rejects its cancel with the same error, which is known already.
+      reader.cancel().catch(() => {})
+    }
+  }
+
+  return {
+    text: async (url, { maxBytes, signal }) => {
+      const response = await ask(url, signal)
+      if (absent.has(response.status)) {
+        await response.body?.cancel()
+        return undefined
+      }
+      await needOk(response, url)
+      const parts: Uint8Array[] = []
+      for await (const piece of pieces(response, maxBytes, signal)) parts.push(piece)
+      return Buffer.concat(parts).toString('utf8')
+    },
+    file: async (url, path, { maxBytes, sha256, signal }) => {
+      const response = await ask(url, signal)
+      await needOk(response, url)
+      const beside = `${path}.part`
+      const hash = createHash('sha256')
+      const file = await open(beside, 'w', 0o644)
+      try {
+        for await (const piece of pieces(response, maxBytes, signal)) {
+          hash.update(piece)
+          await file.write(piece)
+        }
+        await file.sync()
+      } catch (error) {
+        await rm(beside, { force: true })
+        throw error
+      } finally {
+        await file.close()
+      }
+      const digest = hash.digest('hex')
+      if (sha256 !== undefined && digest !== sha256) {
+        await rm(beside, { force: true })
+        throw invalid(`${url} is not what its tree says: SHA-256 is ${digest}, not ${sha256}`)
+      }
+      await rename(beside, path)
+    },
+  }
+}
+
+async function needOk(response: Response, url: string): Promise<void> {
+  if (response.ok) return
+  await response.body?.cancel()
+  throw invalid(`${url} answers ${response.status}`)
+}
+
+function parse(target: string, base: URL): URL {
+  try {
+    return new URL(target, base)
+  } catch (error) {
+    throw invalid(`${base.href} leads to something that is no address`, error)
+  }
+}
+
+function invalid(message: string, cause?: unknown): HypervisorError {
+  return new HypervisorError('InstallSourceInvalid', message, cause === undefined ? undefined : { cause })
+}
+
+/** fetch() says "fetch failed" and keeps the reason in the cause. */
+function reasonOf(error: unknown): string {
+  const inner = error instanceof Error && error.cause instanceof Error ? error.cause : error
+  if (!(inner instanceof Error)) return String(inner)
+  const { code } = inner as NodeJS.ErrnoException
+  return inner.message || code || inner.name
+}

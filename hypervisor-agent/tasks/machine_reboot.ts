@@ -1,0 +1,57 @@
+/**
+ * Reboots a VM: asks the guest, again every few seconds, and resets it when the deadline has passed. `force` resets it at once.
+ * A VM whose installer runs is started from its disks instead: that is what its reboot means.
+ */
+import { HypervisorError } from '../hypervisor.ts'
+import { lookAt, mayBegin, needVm, type TaskContext, type TaskHandler } from './task.ts'
+import { watchVm } from './watch.ts'
+
+const longestWaitMs = 3_540_000
+
+export const machine_reboot: TaskHandler<'machine_reboot'> = {
+  run: async (context, { uuid, force, timeout }) => {
+    const { hypervisor, installs, timings, now } = context
+    await mayBegin(context, async () => {
+      const { state } = await needVm(context, uuid)
+      if (state !== 'running') throw new HypervisorError('VmNotRunning', `the VM ${uuid} is not running`)
+    })
+    const leavesInstaller = await context.once('leaves_installer', () => installs.isInstalling(uuid))
+    await context.once('rebooted', async () => {
+      if (leavesInstaller) {
+        await installs.forget(uuid)
+        await hypervisor.powerOff(uuid, { graceful: true })
+        await hypervisor.startVm(uuid)
+        return
+      }
+      const waitMs = Math.min(timeout === undefined ? timings.stopTimeoutMs : timeout * 1000, longestWaitMs)
+      const deadline = await context.once('deadline', () => now() + waitMs)
+      if (!force && (await guestFollows(context, uuid, deadline))) return
+      context.progress(90, 'reset')
+      await hypervisor.resetVm(uuid)
+    })
+    return lookAt(context, uuid)
+  },
+}
+
+/** True if the guest rebooted, or went off and was started again, before the deadline. */
+async function guestFollows(context: TaskContext, uuid: string, deadline: number): Promise<boolean> {
+  const { hypervisor, timings, now } = context
+  context.progress(10, 'acpi')
+  const watch = watchVm(context, uuid)
+  let isOff = false
+  try {
+    do {
+      await hypervisor.requestReboot(uuid)
+      const within = Math.max(0, Math.min(timings.pressEveryMs, deadline - now()))
+      const followed = await watch.until((vm, happened) => {
+        isOff = vm?.state !== 'running'
+        return isOff || happened.has('rebooted')
+      }, within)
+      if (followed && isOff) await hypervisor.startVm(uuid)
+      if (followed) return true
+    } while (now() < deadline)
+    return false
+  } finally {
+    watch.stop()
+  }
+}

@@ -1,0 +1,40 @@
+/**
+ * Stops a VM by its power button, pressed again every few seconds because a booting guest loses it, and switches it off when the
+ * deadline has passed. `force` switches it off at once; `timeout` (seconds) replaces the default of three minutes.
+ */
+import { HypervisorError } from '../hypervisor.ts'
+import { lookAt, mayBegin, needVm, type TaskHandler } from './task.ts'
+import { watchVm } from './watch.ts'
+
+/** The wait ends before the task's own limit of an hour does. */
+const longestWaitMs = 3_540_000
+
+export const machine_shutdown: TaskHandler<'machine_shutdown'> = {
+  run: async (context, { uuid, force, timeout, idempotent }) => {
+    const { hypervisor, installs, timings, now } = context
+    await mayBegin(context, async () => {
+      const { state } = await needVm(context, uuid)
+      if (state !== 'running' && !idempotent) throw new HypervisorError('VmNotRunning', `the VM ${uuid} is not running`)
+    })
+    // Its installer would otherwise be taken for finished, and the VM started from disk.
+    await installs.forget(uuid)
+    if (!force) {
+      const waitMs = Math.min(timeout === undefined ? timings.stopTimeoutMs : timeout * 1000, longestWaitMs)
+      const deadline = await context.once('deadline', () => now() + waitMs)
+      context.progress(10, 'acpi')
+      const watch = watchVm(context, uuid)
+      try {
+        do {
+          await hypervisor.pressPowerButton(uuid)
+          const within = Math.max(0, Math.min(timings.pressEveryMs, deadline - now()))
+          if (await watch.until(vm => vm?.state !== 'running', within)) return await lookAt(context, uuid)
+        } while (now() < deadline)
+      } finally {
+        watch.stop()
+      }
+    }
+    context.progress(90, 'power_off')
+    await hypervisor.powerOff(uuid, { graceful: false })
+    return lookAt(context, uuid)
+  },
+}
