@@ -1,0 +1,53 @@
+/**
+ * `npm run bench`: measures Muster on this machine and prints one table to stdout; progress goes to stderr, files to nowhere.
+ * `npm run bench -- <name> ...` runs only these measures; `--short` shows in seconds that they run, not how fast.
+ * A missed aim is marked in the table and is no failure: the exit code is 1 only when something broke.
+ */
+import { commands } from './commands.ts'
+import { openScope, type Scope } from './scope.ts'
+import { type Row, type Section, seconds, table } from './table.ts'
+
+type Measure = (scope: Scope) => Promise<Row[]>
+
+const MEASURES: Record<string, Measure> = { commands }
+
+const names = process.argv.slice(2).filter(word => word !== '--short')
+const short = process.argv.includes('--short')
+const unknown = names.filter(name => !Object.hasOwn(MEASURES, name))
+if (unknown.length > 0) {
+  console.error(`bench: no measure ${unknown.join(', ')}; there are ${Object.keys(MEASURES).join(', ')}`)
+  process.exit(2)
+}
+
+const say = (text: string) => console.error(text)
+const sections: Section[] = []
+let open: Scope | undefined
+let broken = false
+
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.once(signal, () => {
+    say(`bench: ${signal}, stopping what was started`)
+    const closed = open ? open.close() : Promise.resolve()
+    closed.finally(() => process.exit(130))
+  })
+}
+
+for (const [name, measure] of Object.entries(MEASURES)) {
+  if (names.length > 0 && !names.includes(name)) continue
+  const scope = openScope({ say: text => say(`${name}: ${text}`), short })
+  open = scope
+  const began = performance.now()
+  try {
+    sections.push({ name, rows: await measure(scope) })
+  } catch (error) {
+    broken = true
+    sections.push({ name, rows: [{ what: 'broke', figure: (error as Error).message.split('\n')[0] ?? '' }] })
+    console.error(error)
+  } finally {
+    await scope.close()
+  }
+  say(`${name}: took ${seconds(performance.now() - began)}`)
+}
+for (const line of table(sections)) console.log(line)
+if (short) console.log('--short: these figures mean nothing')
+process.exit(broken ? 1 : 0)

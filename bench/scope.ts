@@ -1,0 +1,114 @@
+/**
+ * What one measure has started: every process by its pid, every connection, every folder. Ended in reverse order, also when the
+ * measure fails or the run is interrupted.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { projectDir } from '../scripts/config.ts'
+import type { Program } from '../scripts/supervise.ts'
+import { connectNats, type NatsConnection } from '../services/nats/connect.ts'
+import { type NatsOptions, startNats, type TestNats } from '../test/nats.ts'
+
+export interface Running {
+  pid: number
+  /** Fails with what it printed when the process has ended. */
+  check(): void
+  stop(): Promise<void>
+}
+
+export interface Scope {
+  /** Tells whoever waits what is going on. */
+  say: (text: string) => void
+  /** A twentieth of every load and time: shows that the measure runs, not how fast. */
+  short: boolean
+  nats(options?: NatsOptions): Promise<TestNats>
+  connect(nats: TestNats): Promise<NatsConnection>
+  spawn(program: Program): Running
+  /** Runs when the measure has ended, before what was deferred earlier. */
+  defer(step: () => unknown): void
+  close(): Promise<void>
+}
+
+const graceMs = 10_000
+
+export function openScope(options: { say: (text: string) => void; short: boolean }): Scope {
+  const steps: (() => unknown)[] = []
+  return {
+    ...options,
+    defer: step => void steps.push(step),
+    nats: async natsOptions => {
+      const nats = await startNats(natsOptions)
+      steps.push(() => nats.stop())
+      return nats
+    },
+    connect: async nats => {
+      const nc = await connectNats({ servers: nats.urls, name: 'bench', inboxOwner: 'admin' })
+      steps.push(() => nc.close())
+      return nc
+    },
+    spawn: program => {
+      const running = start(program)
+      steps.push(() => running.stop())
+      return running
+    },
+    close: async () => {
+      for (let step = steps.pop(); step; step = steps.pop()) await step()
+    },
+  }
+}
+
+function start({ name, command, args, env }: Program): Running {
+  const child = spawn(command, args, { cwd: projectDir, env, stdio: ['ignore', 'pipe', 'pipe'] })
+  let said = ''
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on('data', chunk => {
+      said = (said + chunk).slice(-4_000)
+    })
+  }
+  if (child.pid === undefined) throw new Error(`${name} did not start`)
+  return {
+    pid: child.pid,
+    check: () => {
+      if (over(child)) throw new Error(`${name} ended:\n${said}`)
+    },
+    stop: async () => {
+      if (over(child)) return
+      const gone = new Promise<void>(resolve => child.once('exit', () => resolve()))
+      const late = setTimeout(() => child.kill('SIGKILL'), graceMs)
+      child.kill('SIGTERM')
+      await gone
+      clearTimeout(late)
+    },
+  }
+}
+
+const over = (child: ChildProcess) => child.exitCode !== null || child.signalCode !== null
+
+/** Processor time a process has used so far, ms (user and system, all threads). */
+export function cpuMs(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? []
+  return (Number(fields[11]) + Number(fields[12])) * (1000 / ticksPerSecond)
+}
+
+/** Resident memory now and at its highest so far, bytes. */
+export function memory(pid: number): { now: number; peak: number } {
+  const status = readFileSync(`/proc/${pid}/status`, 'utf8')
+  const kib = (name: string) => Number(new RegExp(`${name}:\\s+(\\d+) kB`).exec(status)?.[1] ?? 0)
+  return { now: kib('VmRSS') * 1024, peak: kib('VmHWM') * 1024 }
+}
+
+/** USER_HZ of every Linux that Node runs on. */
+const ticksPerSecond = 100
+
+/** Cores that each process used on average while `during` ran. */
+export async function coresOf<T>(
+  pids: Record<string, number>,
+  during: () => Promise<T>,
+): Promise<{ value: T; cores: Record<string, number> }> {
+  const before = Object.entries(pids).map(([name, pid]) => [name, pid, cpuMs(pid)] as const)
+  const began = performance.now()
+  const value = await during()
+  const tookMs = performance.now() - began
+  const cores = Object.fromEntries(before.map(([name, pid, used]) => [name, (cpuMs(pid) - used) / tookMs]))
+  return { value, cores }
+}
