@@ -1,4 +1,6 @@
 // The lab itself: its guest boots from a disk, talks, obeys the power button and pings by VLAN; and nothing stays behind.
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { readFile, writeFile } from 'node:fs/promises'
 import { equal, match, ok } from 'uvu/assert'
@@ -110,6 +112,46 @@ test(
     equal(await again.leftovers(), [])
     equal(await again.ports(), [])
     await again.stop()
+  },
+  { limitMs: 120_000 },
+)
+
+test(
+  'a lab whose process was killed is cleared away by the next one',
+  async () => {
+    const program = `
+      import { writeFile } from 'node:fs/promises'
+      import { startLab } from ${JSON.stringify(new URL('lab/lab.ts', import.meta.url).href)}
+      const lab = await startLab()
+      const xml = lab.folder + '/orphan.xml'
+      await writeFile(xml, process.env.ORPHAN)
+      await lab.virsh('create', xml)
+      console.log('up ' + await lab.qemuPid('lab-orphan'))
+      setInterval(() => {}, 1000)`
+    const orphan = `<domain type='qemu'><name>lab-orphan</name><memory unit='MiB'>32</memory>
+      <os><type arch='x86_64' machine='q35'>hvm</type></os></domain>`
+    const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: { ...process.env, ORPHAN: orphan },
+    })
+    let said = ''
+    child.stdout.on('data', chunk => {
+      said += chunk
+    })
+    const pid = await eventually(() => said.match(/up (\d+)/)?.[1], {
+      withinMs: 60_000,
+      what: 'the other lab is up',
+    })
+    child.kill('SIGKILL')
+    await once(child, 'exit')
+    ok(existsSync(`/proc/${pid}`), 'its guest still runs')
+    const next = await startLab()
+    try {
+      equal(await next.leftovers(), [])
+      equal(await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => ''), '')
+    } finally {
+      await next.stop()
+    }
   },
   { limitMs: 120_000 },
 )

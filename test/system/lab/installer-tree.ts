@@ -22,6 +22,8 @@ export interface InstallerTrees {
   absent: string
   /** Paths asked for so far. */
   requests: string[]
+  /** From now on initrds are answered only after `release` was called. */
+  hold(): { asked: () => boolean; release: () => void }
   stop(): Promise<void>
 }
 
@@ -42,10 +44,12 @@ export async function serveInstallerTrees(): Promise<InstallerTrees> {
     '/fedora/os/images/pxeboot/initrd.img': initrd,
   }
   const requests: string[] = []
-  const server = createServer((request, response) => {
+  let held: Promise<void> | undefined
+  const server = createServer(async (request, response) => {
     const path = (request.url ?? '/').replaceAll(/\/{2,}/g, '/')
     requests.push(path)
     const body = files[path]
+    if (path.includes('initrd')) await held
     response.writeHead(body ? 200 : 404, { 'content-length': body?.length ?? 0 })
     response.end(request.method === 'HEAD' ? undefined : body)
   })
@@ -58,6 +62,14 @@ export async function serveInstallerTrees(): Promise<InstallerTrees> {
     treeinfo: `${origin}/fedora/os`,
     absent: `${origin}/nothing/here`,
     requests,
+    hold: () => {
+      const before = requests.length
+      let release = () => {}
+      held = new Promise(resolve => {
+        release = resolve
+      })
+      return { asked: () => requests.slice(before).some(path => path.includes('initrd')), release: () => release() }
+    },
     stop: () =>
       new Promise(resolve => {
         server.close(() => resolve())
@@ -81,7 +93,11 @@ initrd = images/pxeboot/initrd.img
 
 function debianTree(images: string, distro: string, kernel: Buffer, initrd: Buffer): Record<string, Buffer> {
   const netboot = `netboot/${distro}-installer/amd64`
+  const sum = (content: Buffer) => createHash('sha256').update(content).digest('hex')
   return {
+    [`${images}/SHA256SUMS`]: Buffer.from(
+      `${sum(kernel)}  ./${netboot}/linux\n${sum(initrd)}  ./${netboot}/initrd.gz\n`,
+    ),
     [`${images}/MANIFEST`]: Buffer.from(
       `${netboot}/initrd.gz -- initrd for network boot\n${netboot}/linux -- kernel image for network boot\n`,
     ),

@@ -14,6 +14,8 @@ import { guest } from './guest.ts'
 
 export interface Lab {
   uri: string
+  /** Removed with the lab; QEMU's own user can walk to it, as to what agents keep for it. */
+  folder: string
   bridge: string
   pool: string
   /** Name of the bootable volume in the pool (qcow2); see guest.ts for what it does. */
@@ -59,7 +61,7 @@ interface State {
 const bridge = 'br0'
 const pool = 'muster'
 const image = 'lab-guest'
-const poolFolder = '/var/lib/libvirt/muster-lab'
+const folder = '/var/lib/libvirt/muster-lab'
 const runFolder = '/run/muster-lab'
 const stateFile = join(runFolder, 'state.json')
 const packagesScript = new URL('packages.sh', import.meta.url).pathname
@@ -128,6 +130,7 @@ function lab(state: State): Lab {
   }
   return {
     uri,
+    folder,
     bridge,
     pool,
     image,
@@ -219,8 +222,9 @@ function difference(now: World, before: World): string[] {
 
 // libvirt-qemu must be able to walk to the disks, so the pool is not below a checkout that may lie in a private home.
 async function makePool(qcow2: string): Promise<void> {
-  await mkdir(poolFolder, { recursive: true, mode: 0o755 })
-  await virsh('pool-define-as', pool, 'dir', '--target', poolFolder)
+  const target = join(folder, 'pool')
+  await mkdir(target, { recursive: true, mode: 0o755 })
+  await virsh('pool-define-as', pool, 'dir', '--target', target)
   await virsh('pool-start', pool)
   const bytes = String((await stat(qcow2)).size)
   await virsh('vol-create-as', pool, image, bytes, '--format', 'qcow2')
@@ -266,7 +270,7 @@ async function clear(state: State): Promise<void> {
     await chmod('/dev/kvm', state.kvm.mode)
     await chown('/dev/kvm', 0, state.kvm.gid)
   }
-  await rm(poolFolder, { recursive: true, force: true })
+  await rm(folder, { recursive: true, force: true })
   await rm(runFolder, { recursive: true, force: true })
 }
 
