@@ -1,0 +1,230 @@
+/** The `Hypervisor` of a real node: libvirt, QEMU and Open vSwitch. */
+import type { Domain, Hypervisor as Libvirt } from 'node-libvirt'
+import { type Hypervisor, type HypervisorChange, HypervisorError } from '../hypervisor.ts'
+import { type Connections, connections } from './connections.ts'
+import { defineVm, lookup, powerOff, removeVm } from './definition.ts'
+import { type DomainType, installerXml } from './domain-xml.ts'
+import { failure } from './failures.ts'
+import { hostInventory, hostMemory, type OpenVswitch } from './host.ts'
+import { createNetwork, deleteNetwork, listNetworks } from './networks.ts'
+import { type Vms, vms } from './vms.ts'
+import { openPool, storageFigures } from './volumes.ts'
+import { readDomain } from './xml-reading.ts'
+
+export interface LibvirtOptions {
+  /** `qemu:///system`. */
+  uri: string
+  socketPath: string
+  /** `kvm`, or `qemu` for TCG. Not taken from the capabilities: a host can offer a KVM that must not be used. */
+  domainType: DomainType
+  /** Pool of disks and images; made as a folder at `poolPath` where it is absent. */
+  pool: string
+  poolPath: string
+  /** Where virtlogd writes the guests' serial consoles; libvirt's rules must allow it. */
+  consoleFolder: string
+  /** Nic tag -> bridge. */
+  nicTags: Record<string, string>
+  openvswitch: OpenVswitch
+  deadlines?: Partial<typeof defaultDeadlines>
+}
+
+const defaultDeadlines = {
+  /** A call that only looks, ms. */
+  lookDeadlineMs: 10_000,
+  /** A call that works on a VM, ms. libvirt itself waits 30 s for a guest's lock; stopping a hung QEMU takes 12 s. */
+  workDeadlineMs: 90_000,
+  /** How long a call waits for a libvirtd that restarts, ms. */
+  returnWithinMs: 20_000,
+  pingDeadlineMs: 5_000,
+}
+
+/** Left to the host when a VM starts, MiB. */
+const reservedMib = 256
+
+/** Call `open()` before use. */
+export function libvirtHypervisor(options: LibvirtOptions): Hypervisor {
+  const deadlines = { ...defaultDeadlines, ...options.deadlines }
+  const listeners = new Set<(change: HypervisorChange) => void>()
+  let opened: { connections: Connections; vms: Vms } | undefined
+
+  const tell = (change: HypervisorChange) => {
+    for (const listener of [...listeners]) listener(change)
+  }
+  const need = () => {
+    if (opened) return opened
+    throw new HypervisorError('HypervisorUnavailable', 'the connection to libvirt is not open')
+  }
+  const definition = {
+    ...options,
+    bridges: () => options.openvswitch.bridges(),
+  }
+
+  /** Every call passes here: it survives a restart of libvirtd, and fails in Muster's words. */
+  async function call<T>(
+    doing: string,
+    action: (now: { connections: Connections; vms: Vms }) => Promise<T>,
+  ): Promise<T> {
+    try {
+      const now = need()
+      return await now.connections.survive(() => action(now))
+    } catch (error) {
+      throw failure(doing, error)
+    }
+  }
+  const look = <T>(doing: string, action: (libvirt: Libvirt) => Promise<T>) =>
+    call(doing, ({ connections }) => action(connections.look))
+  /** On the domain of a VM, which must exist. */
+  const act = <T>(
+    doing: string,
+    uuid: string,
+    action: (domain: Domain, libvirt: Libvirt) => Promise<T>,
+    how?: { urgent: boolean },
+  ) =>
+    call(`${doing} VM ${uuid}`, ({ connections }) =>
+      connections.work(
+        uuid.toLowerCase(),
+        async libvirt => {
+          const domain = await lookup(libvirt, uuid)
+          if (!domain) throw new HypervisorError('VmNotFound', `there is no VM ${uuid}`)
+          return action(domain, libvirt)
+        },
+        how,
+      ),
+    )
+
+  async function open(): Promise<void> {
+    const made = await connections({ ...deadlines, uri: options.uri, socketPath: options.socketPath })
+    try {
+      const known = vms(made.look, options.pool)
+      listen(made.look, known)
+      await made.look.subscribe('domain', 'reboot', 'network')
+      await openPool(made.look, { name: options.pool, path: options.poolPath })
+      opened = { connections: made, vms: known }
+    } catch (error) {
+      await made.close()
+      throw failure('use libvirt', error)
+    }
+  }
+
+  function listen(libvirt: Libvirt, known: Vms): void {
+    libvirt.on('domain', event => {
+      known.noteEvent(event)
+      const failed = event.event === 'stopped' && (event.detail === 'failed' || event.detail === 'crashed')
+      tell({ uuid: event.uuid, what: failed ? 'crashed' : event.event })
+    })
+    libvirt.on('reboot', ({ uuid }) => tell({ uuid, what: 'rebooted' }))
+    libvirt.on('network', () => tell({ what: 'network' }))
+    libvirt.on('reconnect', () => {
+      known.forget()
+      tell({ what: 'reconnected' })
+    })
+  }
+
+  /** The power button exists on QEMU's machines only; the test driver's domains are asked without naming a way. */
+  const acpi = () => (need().connections.driver === 'QEMU' ? { acpi: true } : {})
+
+  async function running(domain: Domain): Promise<void> {
+    if (await domain.isActive()) return
+    throw new HypervisorError('VmNotRunning', `the VM ${domain.uuid} is not running`)
+  }
+
+  async function start(domain: Domain, libvirt: Libvirt): Promise<void> {
+    const { state } = await domain.getState()
+    if (state === 'paused') return domain.resume()
+    if (await domain.isActive()) return
+    await checkStart(domain)
+    try {
+      await domain.create()
+    } catch (error) {
+      // Somebody else was quicker, or the answer to an earlier try was lost.
+      if (!(await (await lookup(libvirt, domain.uuid))?.isActive())) throw error
+    }
+  }
+
+  async function checkStart(domain: Domain): Promise<void> {
+    const read = readDomain(await domain.getXml({ inactive: true }))
+    if (read.metadata && !read.metadata.complete) {
+      throw new HypervisorError('VmBusy', `the VM ${domain.uuid} was not made completely: create or destroy it first`)
+    }
+    const { memory_available_mib: available } = await hostMemory()
+    const needed = read.memoryMib
+    if (needed <= available - reservedMib) return
+    const free = Math.max(0, available - reservedMib)
+    throw new HypervisorError(
+      'InsufficientMemory',
+      `VM ${domain.uuid} needs ${needed} MiB, the server has ${free} MiB free`,
+    )
+  }
+
+  return {
+    kind: 'libvirt',
+    open,
+    close: async () => {
+      const closing = opened
+      opened = undefined
+      listeners.clear()
+      await closing?.connections.close()
+    },
+    ping: () => call('ping', ({ connections }) => connections.look.ping({ deadlineMs: deadlines.pingDeadlineMs })),
+    onChange: listener => {
+      listeners.add(listener)
+      return () => listeners.delete(listener)
+    },
+
+    inventory: () =>
+      call('take the inventory', ({ connections }) =>
+        hostInventory(connections.look, connections.driver, { ...options, hypervisor: options.domainType }),
+      ),
+    listVms: () => call('list the VMs', ({ vms }) => vms.list()),
+    loadVm: uuid => call(`load VM ${uuid}`, ({ vms }) => vms.load(uuid)),
+    storage: () => look('read the storage figures', libvirt => storageFigures(libvirt, options.pool)),
+
+    defineVm: (spec, { taskId }) =>
+      call(`define VM ${spec.uuid}`, async ({ connections, vms }) => {
+        await connections.work(spec.uuid.toLowerCase(), libvirt => defineVm(libvirt, spec, taskId, definition))
+        // libvirt tells of the definition, but not that its metadata was completed.
+        vms.forget(spec.uuid)
+      }),
+    startVm: uuid => act('start', uuid, start),
+    startInstaller: (uuid, installer) =>
+      act('start the installer of', uuid, async (domain, libvirt) => {
+        if (await domain.isActive()) return
+        await checkStart(domain)
+        // A domain that is defined keeps its definition beside the one it is started with here.
+        await libvirt.createDomain(installerXml(await domain.getXml({ inactive: true, secure: true }), installer))
+      }),
+    pressPowerButton: uuid =>
+      act('press the power button of', uuid, async domain => {
+        if (await domain.isActive()) await domain.shutdown(acpi())
+      }),
+    powerOff: (uuid, how) => act('power off', uuid, domain => powerOff(domain, how), { urgent: true }),
+    requestReboot: uuid =>
+      act('reboot', uuid, async domain => {
+        await running(domain)
+        await domain.reboot(acpi())
+      }),
+    resetVm: uuid =>
+      act('reset', uuid, async domain => {
+        await running(domain)
+        await domain.reset()
+        tell({ uuid: domain.uuid, what: 'rebooted' })
+      }),
+    removeVm: uuid =>
+      call(`remove VM ${uuid}`, async ({ connections }) => {
+        // Stopping does not wait for calls that hang with the guest; the rest comes after them.
+        const stop = async (libvirt: Libvirt) => {
+          const domain = await lookup(libvirt, uuid)
+          if (domain) await powerOff(domain, { graceful: false })
+        }
+        await connections.work(uuid.toLowerCase(), stop, { urgent: true })
+        await connections.work(uuid.toLowerCase(), libvirt => removeVm(libvirt, uuid, options))
+      }),
+
+    listNetworks: () => look('list the networks', listNetworks),
+    createNetwork: network =>
+      look(`create network ${network.name}`, async libvirt =>
+        createNetwork(libvirt, network, await options.openvswitch.bridges()),
+      ),
+    deleteNetwork: name => look(`delete network ${name}`, libvirt => deleteNetwork(libvirt, name)),
+  }
+}
