@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs'
 import { connect, type NatsConnection, nkeyAuthenticator } from 'nats'
 import { inboxPrefix } from './subjects.ts'
 
-export type { NatsConnection } from 'nats'
+export type { Msg, NatsConnection, Subscription } from 'nats'
 
 export interface ConnectOptions {
   /** URLs or host:port; any of them leads to the others. */

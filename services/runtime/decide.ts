@@ -104,6 +104,9 @@ function decideCommand(
   { channel, verb, command }: Extract<Input, { type: 'command' }>,
 ): Decision {
   const known = repeated(draft, command)
+  if (!known && isBelowFloor(draft, command)) {
+    return refused(record, rejection('ServiceUnavailableError', 'Its sender has been answered and moved on'))
+  }
   if (known) return { ...unchanged(record), reply: known.reply, waitFor: pendingOf(draft, known.after) }
 
   const { key, req_id } = command
@@ -308,6 +311,12 @@ function repeated(draft: Draft, { sender, sequence }: Command): StoredReply | un
   return draft.replies[sender]?.replies[String(sequence)]
 }
 
+/** A late copy of a command that was answered long ago: its reply is gone, and applying it again would double it. */
+function isBelowFloor(draft: Draft, { sender, sequence }: Command): boolean {
+  const floor = sender === undefined ? undefined : draft.replies[sender]?.floor
+  return floor !== undefined && sequence !== undefined && sequence < floor
+}
+
 const pendingOf = (draft: Draft, after: number[] | undefined): number[] =>
   (after ?? []).filter(sequence => draft.outbox.some(entry => entry.sequence === sequence))
 
@@ -318,7 +327,7 @@ function remember(draft: Draft, { sender, sequence, floor, key }: Command, store
     draft.keys = { ...Object.fromEntries(kept), [key.value]: { fingerprint: key.fingerprint, at: draft.at, stored } }
   }
   if (sender === undefined || sequence === undefined) return
-  const lowest = floor ?? sequence
+  const lowest = Math.max(floor ?? sequence, draft.replies[sender]?.floor ?? 0)
   const earlier = Object.entries(draft.replies[sender]?.replies ?? {}).filter(([at]) => Number(at) >= lowest)
   const replies = Object.fromEntries([...earlier, [String(sequence), stored] as const].slice(-REPLIES_PER_SENDER_MAX))
   const others = Object.entries(draft.replies).filter(

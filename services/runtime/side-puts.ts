@@ -1,0 +1,63 @@
+/** Bodies beside a record, written before its commit. Each may be written twice: what is there already is done already. */
+import { ConflictError, type Records } from '../nats/records.ts'
+import type { SidePut } from './decide.ts'
+
+/** Performs them: in order for one key, side by side for different ones. Throws what Records throws. */
+export async function performPuts(records: Records, puts: SidePut[]): Promise<void> {
+  if (puts.length === 0) return
+  const byKey = new Map<string, SidePut[]>()
+  for (const put of puts) {
+    const name = `${put.bucket}/${put.key}`
+    byKey.set(name, [...(byKey.get(name) ?? []), put])
+  }
+  await Promise.all(
+    [...byKey.values()].map(async list => {
+      for (const put of list) await perform(records, put)
+    }),
+  )
+}
+
+async function perform(records: Records, put: SidePut): Promise<void> {
+  switch (put.type) {
+    case 'create':
+      await records.create(put.bucket, put.key, put.value).catch(error => {
+        if (!(error instanceof ConflictError)) throw error
+      })
+      return
+    case 'put':
+      await records.put(put.bucket, put.key, put.value)
+      return
+    case 'delete':
+      await records.delete(put.bucket, put.key)
+      return
+    case 'patch':
+      return patch(records, put)
+  }
+}
+
+/** Merges fields while others still have the given values; somebody else's write in between is read again. */
+async function patch(records: Records, put: Extract<SidePut, { type: 'patch' }>): Promise<void> {
+  for (;;) {
+    const entry = await records.get(put.bucket, put.key)
+    // Aged out, or moved on: there is nothing left to change.
+    if (!entry || !holds(entry.value, put.while)) return
+    const value = { ...(entry.value as object), ...put.patch }
+    try {
+      await records.update(put.bucket, put.key, value, entry.revision, lifetime(put.ttl_ms))
+      return
+    } catch (error) {
+      if (!(error instanceof ConflictError)) throw error
+    }
+  }
+}
+
+/** The server counts in whole seconds and forgets the value after them. */
+const lifetime = (ttlMs: number | undefined) =>
+  ttlMs === undefined ? undefined : { 'Nats-TTL': `${Math.max(1, Math.ceil(ttlMs / 1000))}s` }
+
+function holds(value: unknown, fields: Record<string, unknown>): boolean {
+  if (typeof value !== 'object' || value === null) return false
+  return Object.entries(fields).every(
+    ([name, wanted]) => JSON.stringify((value as Record<string, unknown>)[name]) === JSON.stringify(wanted),
+  )
+}
