@@ -182,6 +182,8 @@ function errorIn(line: string): string | undefined {
       return undefined
     }
   }
-  const told = /^(?:\w*Error(?: \[\w+\])?: |nats-server: |\[\d+\] \S+ \S+ \[(?:ERR|FTL)\] )(.+)$/.exec(line.trim())
+  const told = /^(?:\w*Error(?: \[\w+\])?: |[a-z][a-z -]{1,30}: |\[\d+\] \S+ \S+ \[(?:ERR|FTL)\] )(.+)$/.exec(
+    line.trim(),
+  )
   return told?.[1]
 }

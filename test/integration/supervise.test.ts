@@ -44,6 +44,7 @@ test('the line quotes the last error of the run, in the words of pino, Node or n
   const lines: [string, string][] = [
     [`console.log(JSON.stringify({ level: 60, msg: 'no lease', err: { message: 'refused' } }))`, 'no lease: refused'],
     [`console.log('Error: plain trouble')`, 'plain trouble'],
+    [`console.error('gateway: port 80 needs root')`, 'port 80 needs root'],
     [`console.log('[7] 2026/01/01 10:00:00.0 [FTL] disk is gone')`, 'disk is gone'],
     [`console.log(JSON.stringify({ level: 30, msg: 'all is well' }))`, ''],
   ]
