@@ -1,5 +1,5 @@
 /**
- * Muster as an operator starts it, on the lab's hypervisor: `npm start` as a child process with a data folder of its own.
+ * Muster as an operator starts it: `npm start` as a child process with a data folder of its own.
  * Tests speak to it through REST only, and may kill its agent.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
@@ -8,7 +8,6 @@ import type { AddressInfo } from 'node:net'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { eventually } from '../../eventually.ts'
-import type { Lab } from './lab.ts'
 
 export interface Answer {
   status: number
@@ -21,6 +20,9 @@ export interface Muster {
   url: string
   serverUuid: string
   dataDir: string
+  /** What `npm start` was given, for other commands on the same installation. */
+  env: NodeJS.ProcessEnv
+  natsUrl: string
   request(method: string, path: string, body?: object, options?: { timeoutMs?: number }): Promise<Answer>
   /** Waits for the task of an answer `{id}` and answers its record; throws with its error where it did not complete. */
   completed(answer: Answer): Promise<Task>
@@ -45,21 +47,19 @@ export interface Task {
 const agentMain = 'hypervisor-agent/main.ts'
 const start = new URL('../../../scripts/start.ts', import.meta.url).pathname
 
-export async function startMuster(lab: Lab): Promise<Muster> {
-  const dataDir = join(lab.folder, 'data')
+/** Where its data goes (emptied before), and settings of `npm start` besides. */
+export interface MusterOptions {
+  dataDir: string
+  env: NodeJS.ProcessEnv
+}
+
+export async function startMuster({ dataDir, env: settings }: MusterOptions): Promise<Muster> {
   await rm(dataDir, { recursive: true, force: true })
   await mkdir(dataDir, { recursive: true, mode: 0o755 })
   const port = await freePort()
   const url = `http://127.0.0.1:${port}`
-  const env = {
-    ...process.env,
-    PORT: String(port),
-    DATA_DIR: dataDir,
-    HYPERVISOR: 'libvirt',
-    DOMAIN_TYPE: 'qemu',
-    STORAGE_POOL: lab.pool,
-  }
-  let child = await launch(env, dataDir)
+  const env = { ...process.env, PORT: String(port), DATA_DIR: dataDir, ...settings }
+  let running = await launch(env, dataDir)
   const request: Muster['request'] = async (method, path, body, { timeoutMs = 150_000 } = {}) => {
     const response = await fetch(url + path, {
       method,
@@ -74,18 +74,22 @@ export async function startMuster(lab: Lab): Promise<Muster> {
     if (typeof id !== 'string') throw new Error(`no task in ${answer.status} ${JSON.stringify(answer.body)}`)
     return (await request('GET', `/tasks/${id}/wait?timeout=140`)).body as Task
   }
-  const agentPid = () => eventually(() => childRunning(child.pid ?? 0, agentMain), { what: 'the agent runs' })
+  const agentPid = () => eventually(() => childRunning(running.child.pid ?? 0, agentMain), { what: 'the agent runs' })
   const servers = (await request('GET', '/servers')).body as { uuid: string }[]
   const killAgent = async () => {
     const pid = await agentPid()
     process.kill(pid, 'SIGKILL')
     // A held supervisor does not reap it: what is left then has no command line any more.
-    await eventually(async () => (await childRunning(child.pid ?? 0, agentMain)) !== pid, { what: 'the agent is gone' })
+    await eventually(async () => (await childRunning(running.child.pid ?? 0, agentMain)) !== pid, {
+      what: 'the agent is gone',
+    })
   }
   return {
     url,
     serverUuid: servers[0]?.uuid ?? '',
     dataDir,
+    env,
+    natsUrl: running.natsUrl,
     request,
     ended: endedTask,
     async completed(answer) {
@@ -96,23 +100,23 @@ export async function startMuster(lab: Lab): Promise<Muster> {
     agentPid,
     killAgent,
     async withoutAgent(body) {
-      child.kill('SIGSTOP')
+      running.child.kill('SIGSTOP')
       try {
         await killAgent()
         await body()
       } finally {
-        child.kill('SIGCONT')
+        running.child.kill('SIGCONT')
       }
     },
     async restart() {
-      await end(child)
-      child = await launch(env, dataDir)
+      await end(running.child)
+      running = await launch(env, dataDir)
     },
-    stop: () => end(child),
+    stop: () => end(running.child),
   }
 }
 
-async function launch(env: NodeJS.ProcessEnv, dataDir: string): Promise<ChildProcess> {
+async function launch(env: NodeJS.ProcessEnv, dataDir: string): Promise<{ child: ChildProcess; natsUrl: string }> {
   const child = spawn(process.execPath, ['--import', 'tsx', start], { env, stdio: ['ignore', 'pipe', 'pipe'] })
   let said = ''
   for (const stream of [child.stdout, child.stderr]) {
@@ -123,7 +127,7 @@ async function launch(env: NodeJS.ProcessEnv, dataDir: string): Promise<ChildPro
   try {
     await eventually(() => said.includes('Muster runs') || !isRunning(child), { withinMs: 90_000, everyMs: 100 })
     if (!isRunning(child)) throw new Error('it ended')
-    return child
+    return { child, natsUrl: said.match(/nats-server \S+ at (\S+)/)?.[1] ?? '' }
   } catch (error) {
     await end(child)
     throw new Error(`npm start did not get there: ${said}\n${await logs(dataDir)}`, { cause: error })

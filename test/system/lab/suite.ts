@@ -2,6 +2,7 @@
  * A suite that runs inside a lab, with Muster on it where wanted: started before its tests, stopped after them. Where no lab
  * can run every claim is skipped with the reason, unless the environment says SYSTEM_TESTS=required: then tests run and fail.
  */
+import { join } from 'node:path'
 import { type Suite, suite } from '../../suite.ts'
 import { type Lab, startLab, whyNoLab } from './lab.ts'
 import { logs, type Muster, startMuster } from './muster.ts'
@@ -21,7 +22,9 @@ export async function systemSuite(name: string, { muster: wanted = false } = {})
   if (reason) return { test: skipping(test, reason), lab: () => fail('skipped'), muster: () => fail('skipped') }
   test.before(async () => {
     lab = await startLab()
-    if (wanted) muster = await startMuster(lab)
+    if (!wanted) return
+    const env = { HYPERVISOR: 'libvirt', DOMAIN_TYPE: 'qemu', STORAGE_POOL: lab.pool }
+    muster = await startMuster({ dataDir: join(lab.folder, 'data'), env })
   })
   test.after(async () => {
     try {
@@ -59,7 +62,8 @@ function telling(test: Suite, muster: () => Muster | undefined): Suite {
   return told
 }
 
-function skipping(test: Suite, reason: string): Suite {
+/** The same suite with every claim skipped for a reason. */
+export function skipping(test: Suite, reason: string): Suite {
   const skip = (claim: string) => test.skip(claim, reason)
   return Object.assign(skip, { before: () => {}, after: () => {}, skip: test.skip, run: test.run })
 }
