@@ -6,6 +6,7 @@ import type { VmContext } from './contract/vm.ts'
 import { hostMachine } from './host/machine.ts'
 import { legalActions, type VmAction } from './vm/actions.ts'
 import { vmMachine } from './vm/machine.ts'
+import { waitlistMachine } from './waitlist/machine.ts'
 
 export interface ActorKind {
   machine: AnyStateMachine
@@ -40,6 +41,7 @@ export const ACTORS = {
     actions: snapshot => legalActions(String(snapshot.value), snapshot.context as VmContext),
   },
   host: { machine: hostMachine, version: 1, migrate: asStored, verbs: VERBS.host, status: state => state },
+  waitlist: { machine: waitlistMachine, version: 1, migrate: asStored, verbs: VERBS.waitlist, status: state => state },
 } satisfies Record<string, ActorKind>
 
 export type ActorKinds = Record<string, ActorKind>

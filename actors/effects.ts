@@ -11,7 +11,7 @@ export type Effect =
   /** A command to another actor, through the outbox. */
   | {
       type: 'send'
-      kind: 'cn' | 'vm' | 'host'
+      kind: 'cn' | 'vm' | 'host' | 'waitlist'
       id: string
       verb: string
       params: Record<string, unknown>
@@ -23,12 +23,21 @@ export type Effect =
   | { type: 'withdraw'; task_id: string }
   /** Bodies beside the record, each safe to repeat. */
   | { type: 'create' | 'put'; bucket: BodyBucket; key: string; value: unknown }
-  | { type: 'patch'; bucket: BodyBucket; key: string; while: Record<string, unknown>; patch: Record<string, unknown> }
+  | { type: 'delete'; bucket: 'ticket'; key: string }
+  /** Merges fields while others still have the given values; `ttl_ms`: how long the body then stays. */
+  | {
+      type: 'patch'
+      bucket: BodyBucket
+      key: string
+      while: Record<string, unknown>
+      patch: Record<string, unknown>
+      ttl_ms?: number
+    }
   /** Deadlines that belong to a thing inside the record; those of a state are the machine's own `after`. */
   | { type: 'set_timer'; name: string; at: number; event: { type: string } & Record<string, unknown> }
   | { type: 'cancel_timer'; name: string }
 
-export type BodyBucket = 'task' | 'inventory'
+export type BodyBucket = 'task' | 'inventory' | 'ticket'
 
 /** An action of a machine whose params are its effects, worked out from context and event at that point of the transition. */
 export function effect<C, E, N extends string>(

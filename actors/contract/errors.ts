@@ -48,6 +48,10 @@ export const ERRORS = {
   RequestTimedOut: { status: 504, text: 'The operation goes on; ask for its task' },
   HypervisorUnavailable: { status: 503, text: 'The hypervisor does not answer' },
   HypervisorError: { status: 500, text: 'The hypervisor refused' },
+  // Waitlist
+  QueueFull: { status: 409, text: 'The queue has as many open tickets as it may' },
+  TicketFinished: { status: 409, text: 'The ticket is finished' },
+  PreconditionFailed: { status: 412, text: 'A precondition of the request does not hold' },
   // Muster itself
   ServiceUnavailableError: { status: 503, text: 'No actor host answers for this now; try again' },
   VersionTooNew: { status: 503, text: 'The record was written by a newer release' },

@@ -7,6 +7,7 @@ import { Hostname, NetworkName, Uuid } from './ids.ts'
 import { LiveRead } from './messages.ts'
 import { StatusEvent, Sysinfo } from './server.ts'
 import { TASKS } from './task.ts'
+import { ExpiresAt, QueueTriple } from './ticket.ts'
 import { VmSpec } from './vm.ts'
 
 const none = v.object({})
@@ -24,6 +25,9 @@ const Reported = v.object({
   seen_at: v.number(),
   vm: v.looseObject({ uuid: Uuid, state: v.string() }),
 })
+
+/** Open tickets of a queue in creation order, the active one first, and the token given last. */
+const QueueNow = v.object({ open: v.array(v.string()), token: v.number() })
 
 export const VERBS = {
   cn: {
@@ -136,6 +140,25 @@ export const VERBS = {
     destroy: { params: operation, value: taskStarted },
     /** The VM was destroyed or never came to be. */
     vm_gone: { params: v.object({ vm_uuid: Uuid }), value: none },
+    get: { params: none, value: v.unknown() },
+  },
+  waitlist: {
+    /** A ticket at the end of the queue; the same ticket again is answered the same. QueueFull, InvalidArgument for another queue's key. */
+    create: {
+      params: v.object({
+        ticket_uuid: Uuid,
+        ...QueueTriple.entries,
+        action: v.optional(v.string()),
+        extra: v.optional(v.record(v.string(), v.unknown())),
+        expires_at: ExpiresAt,
+        reqid: v.optional(v.string()),
+      }),
+      value: QueueNow,
+    },
+    /** Ends an open ticket; one that is not open is left as it is. */
+    release: { params: v.object({ ticket_uuid: Uuid }), value: v.looseObject({}) },
+    /** Removes tickets with their bodies, open or not. */
+    delete: { params: v.object({ ticket_uuids: v.array(Uuid) }), value: v.looseObject({}) },
     get: { params: none, value: v.unknown() },
   },
 } as const satisfies Record<string, Record<string, { params: v.GenericSchema; value: v.GenericSchema }>>

@@ -4,7 +4,7 @@
  */
 import { headers } from 'nats'
 import { type ApiError, api, ConflictError, codes, JetStreamRefusal, noAnswer, UnknownOutcomeError } from './api.ts'
-import { type Bucket, keySubject, streamOf } from './buckets.ts'
+import { type Bucket, DELETION, keySubject, type MortalBucket, streamOf } from './buckets.ts'
 import type { NatsConnection } from './connect.ts'
 import { decode, encode } from './json.ts'
 
@@ -31,7 +31,7 @@ export interface Records {
   /** Writes whatever is there. */
   put(bucket: Bucket, key: string, value: unknown, head?: EntryHeaders): Promise<number>
   /** Deletes whatever is there. */
-  delete(bucket: Bucket, key: string): Promise<void>
+  delete(bucket: MortalBucket, key: string): Promise<void>
 }
 
 /** Every write returns the new revision, or throws ConflictError, UnknownOutcomeError or JetStreamRefusal; a read, UnavailableError. */
@@ -74,7 +74,7 @@ export function openRecords(nc: NatsConnection, { writeTimeoutMs = 2_000, readTi
     update: (bucket, key, value, revision, head) => write(bucket, key, encode(value), revision, head),
     put: (bucket, key, value, head) => write(bucket, key, encode(value), undefined, head),
     delete: async (bucket, key) => {
-      await write(bucket, key, encode(undefined), undefined, { 'KV-Operation': 'DEL' })
+      await write(bucket, key, encode(undefined), undefined, DELETION)
     },
   }
 }

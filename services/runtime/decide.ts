@@ -20,7 +20,7 @@ import {
   type StoredReply,
 } from '../../actors/contract/record.ts'
 import { type Effect, iso } from '../../actors/effects.ts'
-import type { Bucket } from '../nats/buckets.ts'
+import type { Bucket, MortalBucket } from '../nats/buckets.ts'
 import { fieldErrors } from './field-errors.ts'
 
 export type Input =
@@ -45,7 +45,15 @@ export interface Decision {
 
 export type SidePut =
   | { type: 'create' | 'put'; bucket: Bucket; key: string; value: unknown }
-  | { type: 'patch'; bucket: Bucket; key: string; while: Record<string, unknown>; patch: Record<string, unknown> }
+  | { type: 'delete'; bucket: MortalBucket; key: string }
+  | {
+      type: 'patch'
+      bucket: Bucket
+      key: string
+      while: Record<string, unknown>
+      patch: Record<string, unknown>
+      ttl_ms?: number
+    }
 
 export type Decide = (kind: string, id: string, record: ActorRecord | undefined, input: Input, at: number) => Decision
 
@@ -260,6 +268,9 @@ function perform(draft: Draft, effect: Effect): void {
     case 'put':
       draft.puts.push({ ...effect, value: plain(effect.value) })
       return
+    case 'delete':
+      draft.puts.push(effect)
+      return
     case 'patch':
       draft.puts.push({ ...effect, patch: plain(effect.patch) })
       return
@@ -281,6 +292,7 @@ function push(draft: Draft, effect: OutboxEntry['effect'], beforeReply: boolean)
 }
 
 function setTimer(draft: Draft, name: string, at: number, event: { type: string }): void {
+  if (draft.timers[name]?.at === at) return
   draft.timers[name] = { at, event }
   draft.changed = true
 }

@@ -5,6 +5,7 @@
  */
 import { rejection } from '../../actors/contract/errors.ts'
 import type { ActorRecord, Reply } from '../../actors/contract/record.ts'
+import { DELETION } from '../nats/buckets.ts'
 import type { NatsConnection } from '../nats/connect.ts'
 import { encode } from '../nats/json.ts'
 import {
@@ -223,7 +224,7 @@ export function createMailboxes(deps: MailboxDeps): Mailboxes {
       key: id,
       bytes: encode(record),
       expected,
-      head: record ? headersOf(record) : { 'KV-Operation': 'DEL' },
+      head: record ? headersOf(record) : DELETION,
       timeoutMs: commitTimeoutMs,
     })
     deps.step?.('committed', `${kind}.${id}`)

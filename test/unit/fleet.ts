@@ -5,12 +5,14 @@
 import type { Command } from '../../actors/contract/messages.ts'
 import type { ActorRecord, Reply } from '../../actors/contract/record.ts'
 import type { TaskRecord } from '../../actors/contract/task.ts'
+import type { TicketBody } from '../../actors/contract/ticket.ts'
 import { decide, type Input, type SidePut } from '../../services/runtime/decide.ts'
 
 export interface Fleet {
   now: number
   records: Map<string, ActorRecord>
   tasks: Map<string, TaskRecord>
+  tickets: Map<string, TicketBody>
   /** Offers that reached an agent, by task id, in order. */
   offers: string[]
   command(kind: string, id: string, verb: string, params?: Record<string, unknown>, more?: Partial<Command>): Reply
@@ -27,11 +29,13 @@ export function makeFleet(): Fleet {
   const records = new Map<string, ActorRecord>()
   const tasks = new Map<string, TaskRecord>()
   const inventory = new Map<string, unknown>()
-  const bodies = { task: tasks as Map<string, unknown>, inventory } as Record<string, Map<string, unknown>>
+  const tickets = new Map<string, TicketBody>()
+  const bodies = { task: tasks, inventory, ticket: tickets } as unknown as Record<string, Map<string, unknown>>
   const fleet: Fleet = {
     now: 1_700_000_000_000,
     records,
     tasks,
+    tickets,
     offers: [],
     input(kind, id, input) {
       const name = `${kind}.${id}`
@@ -104,6 +108,7 @@ export function makeFleet(): Fleet {
   function apply(put: SidePut) {
     const bucket = bodies[put.bucket] as Map<string, unknown>
     if (put.type === 'create' && !bucket.has(put.key)) bucket.set(put.key, JSON.parse(JSON.stringify(put.value)))
+    if (put.type === 'delete') bucket.delete(put.key)
     if (put.type === 'put') bucket.set(put.key, JSON.parse(JSON.stringify(put.value)))
     if (put.type === 'patch') {
       const stored = bucket.get(put.key) as Record<string, unknown> | undefined

@@ -1,0 +1,190 @@
+/**
+ * The machine of a waitlist queue: tickets of one (server_uuid, scope, id), served strictly in creation order.
+ *
+ *   idle --create--> busy --release, delete, expire: the last ticket left--> idle --24 h--> forgotten
+ *
+ * The first open ticket is the active one, by definition: two cannot be active, and none can be skipped. Expiry is one stored timer, set to
+ * the earliest expiry of any open ticket. Surprising: a queued ticket expires too; a release of a ticket that is not open changes nothing
+ * and is answered well; the bodies' own status counts only for tickets that are not in this record.
+ */
+import { setup } from 'xstate'
+import { rejection } from '../contract/errors.ts'
+import { expiryOf, OPEN_TICKETS_MAX, type QueueContext, TICKET_KEPT_MS, type TicketBody } from '../contract/ticket.ts'
+import type { VerbParams } from '../contract/verbs.ts'
+import { type Effect, effect, iso, type Refused, type Stamp } from '../effects.ts'
+
+type Of<V extends 'create' | 'release' | 'delete'> = Stamp & { type: V } & VerbParams<'waitlist', V>
+export type QueueEvent = Of<'create'> | Of<'release'> | Of<'delete'> | (Stamp & { type: 'expiry' }) | Refused
+interface Args {
+  context: QueueContext
+  event: QueueEvent
+}
+
+/** A queue without tickets stays as long as callers may repeat a create by its Idempotency-Key. */
+const IDLE_KEPT_MS = 24 * 3600_000
+
+const states = setup({
+  types: { context: {} as QueueContext, events: {} as QueueEvent, input: {} as { id: string } },
+  actions: { addTicket: noted, endTickets: noted, deleteTickets: noted, refuse: noted, done: noted },
+  guards: {
+    isOther: ({ context, event }) => event.type === 'create' && context.scope !== '' && !sameTriple(context, event),
+    isOpen: ({ context, event }) =>
+      event.type === 'create' && context.open.some(([uuid]) => uuid === event.ticket_uuid),
+    isFull: ({ context }) => context.open.length >= OPEN_TICKETS_MAX,
+    leaves: ({ context, event }) => leaving(context, event).size > 0,
+    empties: ({ context, event }) => leaving(context, event).size === context.open.length && context.open.length > 0,
+  },
+  delays: { idleKept: IDLE_KEPT_MS },
+})
+
+const join = states.assign(({ context, event }: Args) => {
+  if (event.type !== 'create') return {}
+  return {
+    server_uuid: event.server_uuid,
+    scope: event.scope,
+    id: event.id,
+    open: [...context.open, [event.ticket_uuid, expiryOf(event.expires_at) ?? event.at] as [string, number]],
+    active_since: context.active_since ?? event.at,
+    token: nextToken(context, event.at),
+    idle_since: null,
+  }
+})
+
+const leave = states.assign(({ context, event }: Args) => {
+  const gone = leaving(context, event)
+  const open = context.open.filter(([uuid]) => !gone.has(uuid))
+  const sameHolder = open[0]?.[0] === context.open[0]?.[0]
+  return {
+    open,
+    active_since: open.length === 0 ? null : sameHolder ? context.active_since : event.at,
+    idle_since: open.length === 0 ? event.at : null,
+  }
+})
+
+const refuse = (code: 'QueueFull' | 'InvalidArgument', text?: string) => ({
+  actions: [effect('refuse', (): Effect[] => [{ type: 'reject', rejection: rejection(code, text) }])],
+})
+const mismatch = { guard: 'isOther' as const, ...refuse('InvalidArgument', 'the queue key is of another queue') }
+const again = { guard: 'isOpen' as const, actions: [effect('done', answerOpen)] }
+const full = { guard: 'isFull' as const, ...refuse('QueueFull') }
+const create = { target: 'busy', actions: [effect('addTicket', addTicket), join, effect('done', answerAndWatch)] }
+const ends = (event: 'release' | 'expiry') => {
+  const actions = [effect('endTickets', endTickets), leave, effect('done', answerAndWatch)]
+  const rest =
+    event === 'expiry' ? [{ actions: [effect('done', answerAndWatch)] }] : [{ actions: [effect('done', done)] }]
+  return [{ guard: 'empties' as const, target: 'idle', actions }, { guard: 'leaves' as const, actions }, ...rest]
+}
+const deleted = [effect('deleteTickets', deleteTickets), leave, effect('done', answerAndWatch)]
+
+export const waitlistMachine = states.createMachine({
+  id: 'waitlist',
+  options: { maxIterations: 1000 },
+  context: ({ input }) => ({
+    key: input?.id ?? '',
+    server_uuid: '',
+    scope: '',
+    id: '',
+    open: [],
+    active_since: null,
+    token: 0,
+    idle_since: null,
+  }),
+  initial: 'idle',
+  states: {
+    idle: {
+      after: { idleKept: 'forgotten' },
+      on: {
+        create: [mismatch, create],
+        release: { actions: [effect('done', done)] },
+        delete: { actions: [effect('deleteTickets', deleteTickets), effect('done', done)] },
+      },
+    },
+    busy: {
+      on: {
+        create: [mismatch, again, full, create],
+        release: ends('release'),
+        expiry: ends('expiry'),
+        delete: [{ guard: 'empties', target: 'idle', actions: deleted }, { actions: deleted }],
+      },
+    },
+    forgotten: { type: 'final' },
+  },
+})
+
+/** Tickets that this event takes out of the queue. */
+function leaving(context: QueueContext, event: QueueEvent): Set<string> {
+  const open = (uuids: string[]) => new Set(uuids.filter(uuid => context.open.some(([other]) => other === uuid)))
+  switch (event.type) {
+    case 'release':
+      return open([event.ticket_uuid])
+    case 'delete':
+      return open(event.ticket_uuids)
+    case 'expiry':
+      return new Set(context.open.filter(([, expiry]) => expiry <= event.at).map(([uuid]) => uuid))
+    default:
+      return new Set()
+  }
+}
+
+/** Grows within a queue, and past a queue that was forgotten, since the clock has gone on. */
+const nextToken = (context: QueueContext, at: number): number => Math.max(context.token + 1, at)
+
+const sameTriple = (context: QueueContext, event: Of<'create'>): boolean =>
+  context.server_uuid === event.server_uuid && context.scope === event.scope && context.id === event.id
+
+// Effects.
+
+function addTicket(context: QueueContext, event: QueueEvent): Effect[] {
+  if (event.type !== 'create') return []
+  const body: TicketBody = {
+    uuid: event.ticket_uuid,
+    server_uuid: event.server_uuid,
+    scope: event.scope,
+    id: event.id,
+    ...(event.action === undefined ? {} : { action: event.action }),
+    extra: event.extra ?? {},
+    expires_at: event.expires_at,
+    created_at: iso(event.at),
+    updated_at: iso(event.at),
+    status: 'queued',
+    ...(event.reqid === undefined ? {} : { reqid: event.reqid }),
+    token: nextToken(context, event.at),
+  }
+  return [{ type: 'create', bucket: 'ticket', key: event.ticket_uuid, value: body }]
+}
+
+function endTickets(context: QueueContext, event: QueueEvent): Effect[] {
+  const status = event.type === 'expiry' ? 'expired' : 'finished'
+  return [...leaving(context, event)].map(key => ({
+    type: 'patch',
+    bucket: 'ticket',
+    key,
+    while: { status: 'queued' },
+    patch: { status, updated_at: iso(event.at) },
+    ttl_ms: TICKET_KEPT_MS,
+  }))
+}
+
+function deleteTickets(_context: QueueContext, event: QueueEvent): Effect[] {
+  if (event.type !== 'delete') return []
+  return event.ticket_uuids.map(key => ({ type: 'delete', bucket: 'ticket', key }))
+}
+
+/** The answer with the queue as it is now, and the timer at the earliest expiry. */
+function answerAndWatch(context: QueueContext): Effect[] {
+  const earliest = context.open.reduce((least, [, expiry]) => Math.min(least, expiry), Number.POSITIVE_INFINITY)
+  const timer: Effect = Number.isFinite(earliest)
+    ? { type: 'set_timer', name: 'expiry', at: earliest, event: { type: 'expiry' } }
+    : { type: 'cancel_timer', name: 'expiry' }
+  return [timer, ...answerOpen(context)]
+}
+
+function answerOpen(context: QueueContext): Effect[] {
+  return [{ type: 'reply', value: { open: context.open.map(([uuid]) => uuid), token: context.token } }]
+}
+
+function done(): Effect[] {
+  return [{ type: 'reply', value: {} }]
+}
+
+function noted(_: unknown, _params: { effects: Effect[] }): void {}
