@@ -17,7 +17,7 @@ export interface ConnectionOptions {
   returnWithinMs: number
 }
 
-const inFlightPerConnection = 4
+const placesPerConnection = 4
 const workConnectionsMax = 8
 /** Calls that may wait for their turn at one VM. */
 const waitingPerVmMax = 32
@@ -40,42 +40,45 @@ export interface Connections {
 export async function connections(options: ConnectionOptions): Promise<Connections> {
   const connect = (callDeadlineMs: number) => {
     const { uri, socketPath } = options
-    const limits = { callDeadlineMs, maxInFlight: inFlightPerConnection, reconnect: { minMs: 100, maxMs: 1_000 } }
+    const limits = { callDeadlineMs, maxInFlight: placesPerConnection, reconnect: { minMs: 100, maxMs: 1_000 } }
     return Libvirt.connect({ uri, socketPath, ...limits })
   }
   const look = await connect(options.lookDeadlineMs).catch(error => {
     throw unavailable(options.socketPath, options.uri, error)
   })
   const driver = await look.getType()
-  const workers: Libvirt[] = []
-  /** Connections being opened now. */
-  let opening: Promise<Libvirt> | undefined
+  const workers: Worker[] = []
+  /** The connection being opened now: one at a time, so that a burst opens no more than it fills. */
+  let opening: Promise<void> | undefined
   let closed = false
   const turns = new Map<string, { last: Promise<void>; waiting: number }>()
 
-  async function worker(): Promise<Libvirt> {
-    const free = workers.find(one => one.connected && one.load.inFlight < inFlightPerConnection)
-    if (free) return free
-    if (!look.connected) throw new ConnectionError('lost', 'the connection to libvirt is lost')
-    if (workers.length < workConnectionsMax) {
-      opening ??= connect(options.workDeadlineMs).finally(() => {
+  /** A place on a work connection. */
+  async function acquire(): Promise<Worker> {
+    for (;;) {
+      const free = workers.find(({ libvirt, taken }) => libvirt.connected && taken < placesPerConnection)
+      if (free) return take(free)
+      if (!look.connected) throw new ConnectionError('lost', 'the connection to libvirt is lost')
+      // All are full: the one with the shortest line.
+      if (workers.length === workConnectionsMax) return take(workers.reduce((a, b) => (b.taken < a.taken ? b : a)))
+      opening ??= openWorker().finally(() => {
         opening = undefined
       })
-      const opened = await opening
-      if (closed) {
-        await opened.close()
-        throw new HypervisorError('HypervisorUnavailable', 'the agent is closing its connections to libvirt')
-      }
-      if (!workers.includes(opened)) workers.push(opened)
-      return opened
+      await opening
     }
-    // All are busy: the one whose places come back soonest, which is the one with fewest calls that hang.
-    const burden = ({ load, connected }: Libvirt) => (connected ? load.abandoned * 1_000 + load.queued : 1e9)
-    return workers.reduce((best, one) => (burden(one) < burden(best) ? one : best))
+  }
+
+  async function openWorker(): Promise<void> {
+    const libvirt = await connect(options.workDeadlineMs)
+    if (closed) {
+      await libvirt.close()
+      throw new ConnectionError('closed', 'the connections to libvirt are closed')
+    }
+    workers.push({ libvirt, taken: 0 })
   }
 
   /** Waits until what was asked before for this VM is over; answers how to let the next one begin. */
-  async function turn(uuid: string): Promise<(when?: Promise<void>) => void> {
+  async function turn(uuid: string): Promise<(when: Promise<void>) => void> {
     const line = turns.get(uuid) ?? { last: Promise.resolve(), waiting: 0 }
     if (line.waiting >= waitingPerVmMax) {
       throw new HypervisorError('HypervisorUnavailable', `${line.waiting} calls wait for VM ${uuid} already`)
@@ -87,7 +90,7 @@ export async function connections(options: ConnectionOptions): Promise<Connectio
     })
     line.waiting += 1
     turns.set(uuid, line)
-    const done = (when = Promise.resolve()) => {
+    const done = (when: Promise<void>) => {
       void when.then(() => {
         line.waiting -= 1
         if (line.waiting === 0) turns.delete(uuid)
@@ -103,15 +106,21 @@ export async function connections(options: ConnectionOptions): Promise<Connectio
     look,
     driver,
     work: async (uuid, action, { urgent = false } = {}) => {
-      const done = urgent ? () => {} : await turn(uuid)
+      const done = urgent ? (_when: Promise<void>) => {} : await turn(uuid)
+      let worker: Worker | undefined
+      let over = Promise.resolve()
       try {
-        const result = await action(await worker())
-        done()
-        return result
+        worker = await acquire()
+        return await action(worker.libvirt)
       } catch (error) {
-        // The caller is told now; the VM is free again when libvirt has really come back from the call.
-        done(error instanceof ConnectionError ? error.released : undefined)
+        // The caller is told now; VM and place are free again when libvirt has really come back from the call.
+        if (error instanceof ConnectionError) over = error.released
         throw error
+      } finally {
+        done(over)
+        void over.then(() => {
+          if (worker) worker.taken -= 1
+        })
       }
     },
     survive: async action => {
@@ -129,9 +138,20 @@ export async function connections(options: ConnectionOptions): Promise<Connectio
     },
     close: async () => {
       closed = true
-      await Promise.all([look, ...workers].map(one => one.close()))
+      await Promise.all([look, ...workers.map(one => one.libvirt)].map(one => one.close()))
     },
   }
+}
+
+interface Worker {
+  libvirt: Libvirt
+  /** Pieces of work on it, those included whose caller has gone but whose call has not come back. */
+  taken: number
+}
+
+function take(worker: Worker): Worker {
+  worker.taken += 1
+  return worker
 }
 
 /** Whether `event` happens within `ms`. */
