@@ -2,6 +2,7 @@
 import * as v from 'valibot'
 import { type FieldError, type Rejection, rejection } from '../actors/contract/errors.ts'
 import { type AnyRow, type Entries, pathParams } from './row.ts'
+import { notObject } from './rules.ts'
 
 export type Checked = { params: Record<string, unknown> } | { error: Rejection; status?: number }
 
@@ -25,15 +26,23 @@ export function checker(row: AnyRow): (all: Record<string, unknown>) => Checked 
     const errors: FieldError[] = []
     for (const [name, schema] of rules) {
       const result = v.safeParse(schema, all[name])
-      if (result.success) {
+      if (Array.isArray(all[name]) && isObject(schema)) {
+        errors.push({ field: name, code: 'Invalid', message: notObject({ input: all[name] }) })
+      } else if (result.success) {
         if (result.output !== undefined) params[name] = result.output
       } else {
-        for (const issue of result.issues) errors.push(fieldError(name, issue))
+        errors.push(...fieldErrors(name, result.issues))
       }
     }
     if (errors.length === 0 && row.check) errors.push(...row.check(params))
     return errors.length > 0 ? invalid(errors) : { params }
   }
+}
+
+/** Is this the rule of an object, perhaps an optional one. */
+function isObject(schema: v.GenericSchema): boolean {
+  if (schema.type === 'optional') return isObject((schema as unknown as { wrapped: v.GenericSchema }).wrapped)
+  return ['object', 'loose_object', 'record'].includes(schema.type)
 }
 
 /** Most errors told of one request: a body may hold a thousand wrong disks. */

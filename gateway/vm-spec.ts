@@ -56,10 +56,12 @@ export const vmPayload = {
 } as const
 export type VmPayload = v.InferOutput<v.ObjectSchema<typeof vmPayload, undefined>>
 
+const notMb = 'must be a number of MB'
+
 /** The compute agent's payload (compute-agent-api.md): memory in MB, disks in GB each; `cmdline` is of the newer form. */
 export const hostPayload = {
   memory: v.pipe(
-    v.union([v.number(), v.pipe(v.string(), v.regex(/^\d+$/))], 'must be a number of MB'),
+    v.union([v.number(), v.pipe(v.string(), v.regex(/^\d+$/, notMb))], notMb),
     v.transform(Number),
     v.integer('must be a whole number of MB'),
     v.minValue(1, 'must be at least 1'),
@@ -148,7 +150,7 @@ export function hostSpecOf(hostname: string, payload: HostPayload, ids: IdSource
     disks: payload.disks.map(gib => ({ size_mib: gib * 1024 })),
     nics: payload.networks.map((network, index) => ({ mac: ids.mac(index), network })),
     autoboot: true,
-    install: payload.install ? { location, cmdline, console } : undefined,
+    install: payload.install ? withoutUndefined({ location, cmdline, console }) : undefined,
   })
 }
 

@@ -4,7 +4,7 @@
  */
 import * as v from 'valibot'
 import { rejection } from '../../actors/contract/errors.ts'
-import { BridgeName, Hostname, NetworkName, VlanId } from '../../actors/contract/ids.ts'
+import { BridgeName, Hostname, NetworkName } from '../../actors/contract/ids.ts'
 import { NetworkSummary } from '../../actors/contract/server.ts'
 import type { Backend, Outcome } from '../backend.ts'
 import { hostKey } from '../ids.ts'
@@ -17,12 +17,15 @@ const Shown = v.pick(NetworkSummary, ['name', 'state', 'autostart', 'persistent'
 const readErrors = ['InvalidArgument', 'ServerAmbiguous', 'ResourceNotFound', 'AgentNotConnected'] as const
 const createErrors = ['NetworkExists', 'BridgeNotFound', 'AgentNotConnected', 'TaskFailed', 'RequestTimedOut'] as const
 
+const notVlan = 'must be a VLAN tag, 1 to 4094'
 const payload = {
   bridge: BridgeName,
   vlan: v.pipe(
-    v.union([v.number(), v.pipe(v.string(), v.regex(/^\d{1,4}$/))], 'must be a VLAN tag, 1 to 4094'),
+    v.union([v.number(), v.pipe(v.string(), v.regex(/^\d{1,4}$/, notVlan))], notVlan),
     v.transform(Number),
-    VlanId,
+    v.integer(notVlan),
+    v.minValue(1, notVlan),
+    v.maxValue(4094, notVlan),
   ),
 }
 
@@ -36,7 +39,7 @@ export const networkRows: AnyRow[] = [
     strict: false,
     params: { hostname: Hostname, networkname: NetworkName, server_uuid },
     success: { status: 204, description: 'There is' },
-    errors: readErrors,
+    errors: ['InvalidArgument', 'ResourceNotFound', 'NetworkNotFound', 'AgentNotConnected'],
     handle: async ({ params, reqId }, backend) => {
       const home = await homeOf(params.hostname, params.server_uuid, backend)
       if (home && typeof home === 'object') return home
@@ -95,7 +98,7 @@ export const networkRows: AnyRow[] = [
     strict: false,
     params: { network: NetworkName, server_uuid },
     success: { status: 200, description: 'The network', body: Shown },
-    errors: readErrors,
+    errors: [...readErrors, 'NetworkNotFound'],
     handle: async ({ params, reqId }, backend) => {
       const server = await onlyServer(params.server_uuid, backend)
       if ('error' in server) return server

@@ -5,11 +5,11 @@ import { StatusEvent, Sysinfo } from '../../actors/contract/server.ts'
 import type { Backend, Server } from '../backend.ts'
 import { isUuid } from '../gates.ts'
 import { type AnyRow, row } from '../row.ts'
-import { booleanWord, integer, listMatching, numberFromZero, object, text, trimmed } from '../rules.ts'
+import { booleanWord, integer, listMatching, numberFromZero, objectOf, text, trimmed } from '../rules.ts'
 import { shownServer } from '../shown-server.ts'
 import { started } from '../tasks.ts'
 
-const words = /^[a-z_]+(,[a-z_]+)*$/i
+const words = /^[a-zA-Z_]+(,[a-zA-Z_]+)*$/
 const outOfRange = 'limit must be in the range 1-1000 (inclusive)'
 const shown = v.looseObject({ uuid: v.string(), hostname: v.string(), status: v.string(), setup: v.boolean() })
 const invalidId = { error: rejection('InvalidArgument', 'Invalid server_uuid') }
@@ -26,7 +26,7 @@ export const serverRows: AnyRow[] = [
     gate: 'GM',
     strict: true,
     params: {
-      uuids: v.optional(listMatching('uuids', /^[-a-z0-9]+(,[-a-z0-9]+)*$/i)),
+      uuids: v.optional(listMatching('uuids', /^[-a-zA-Z0-9]+(,[-a-zA-Z0-9]+)*$/)),
       setup: v.optional(booleanWord),
       reserved: v.optional(booleanWord),
       reservoir: v.optional(booleanWord),
@@ -78,7 +78,7 @@ export const serverRows: AnyRow[] = [
     summary: 'The inventory of a compute node; the first one creates the server.',
     gate: 'GMW',
     strict: true,
-    params: { sysinfo: v.pipe(object, Sysinfo) },
+    params: { sysinfo: objectOf(Sysinfo.entries) },
     success: { status: 200, description: 'Registered; no body' },
     errors: ['InvalidArgument'],
     maxBodyBytes: reportMaxBytes,

@@ -78,7 +78,7 @@ export const vmRows: AnyRow[] = [
     summary: 'Facts of a running VM, by type (`info`: a comma list; default all), such as its VNC address.',
     gate: 'GSV',
     strict: false,
-    params: { jobid, info: v.optional(listMatching('info', /^[a-z_-]+(,[a-z_-]+)*$/i)) },
+    params: { jobid, info: v.optional(listMatching('info', /^[a-zA-Z_-]+(,[a-zA-Z_-]+)*$/)) },
     success: { status: 200, description: 'Facts by type', body: v.looseObject({}) },
     errors: ['VmNotRunning', ...readErrors],
     handle: async ({ server, vm, params, reqId }, backend) => {

@@ -1,0 +1,79 @@
+/** One request for each row of the route table that succeeds on a prepared fake backend: the checklist of the gateway's tests. */
+import { type FakeBackend, fakeBackend, OTHER_SERVER, SERVER, TASK, VM } from './fake-backend.ts'
+
+export interface Sample {
+  method: string
+  path: string
+  body?: Record<string, unknown>
+}
+
+const vm = `/servers/${SERVER}/vms/${VM}`
+const host = { memory: 512, disks: [8], networks: ['net0'] }
+
+export const SAMPLES: Record<string, Sample> = {
+  Help: { method: 'GET', path: '/' },
+  Ping: { method: 'GET', path: '/ping' },
+  OpenApi: { method: 'GET', path: '/openapi.json' },
+  MachineList: { method: 'GET', path: '/machines' },
+  MachineGet: { method: 'GET', path: '/machines/vm' },
+  ServerList: { method: 'GET', path: '/servers?extras=all' },
+  ServerGet: { method: 'GET', path: `/servers/${SERVER}` },
+  ServerSysinfoRegister: { method: 'POST', path: `/servers/${SERVER}/sysinfo`, body: { sysinfo: { UUID: SERVER } } },
+  ServerEventHeartbeat: { method: 'POST', path: `/servers/${SERVER}/events/heartbeat`, body: {} },
+  ServerEventStatusUpdate: { method: 'POST', path: `/servers/${SERVER}/events/status`, body: { vms: {} } },
+  DoNop: { method: 'POST', path: `/servers/${SERVER}/nop`, body: { sleep: 1 } },
+  VmList: { method: 'GET', path: `/servers/${SERVER}/vms` },
+  VmCreate: { method: 'POST', path: `/servers/${SERVER}/vms`, body: { ram: 512 } },
+  VmLoad: { method: 'GET', path: vm },
+  VmInfo: { method: 'GET', path: `${vm}/info` },
+  VmVnc: { method: 'GET', path: `${vm}/vnc` },
+  VmActions: { method: 'GET', path: `${vm}/actions` },
+  VmStart: { method: 'POST', path: `${vm}/start`, body: {} },
+  VmStop: { method: 'POST', path: `${vm}/stop`, body: { force: true } },
+  VmKill: { method: 'POST', path: `${vm}/kill`, body: { signal: 'SIGKILL' } },
+  VmReboot: { method: 'POST', path: `${vm}/reboot`, body: {} },
+  VmDestroy: { method: 'DELETE', path: vm },
+  TaskGet: { method: 'GET', path: `/tasks/${TASK}` },
+  TaskWait: { method: 'GET', path: `/tasks/${TASK}/wait?timeout=1` },
+  TaskCancel: { method: 'POST', path: `/tasks/${TASK}/cancel` },
+  HostProbe: { method: 'GET', path: '/host/one.example.com' },
+  HostCreate: { method: 'POST', path: '/host/new.example.com', body: host },
+  HostList: { method: 'GET', path: '/hosts' },
+  HostGet: { method: 'GET', path: '/hosts/one.example.com' },
+  HostsCreate: { method: 'POST', path: '/hosts/new.example.com', body: host },
+  HostDelete: { method: 'DELETE', path: '/hosts/one.example.com' },
+  HostStart: { method: 'PUT', path: '/hosts/one.example.com/start' },
+  HostNetworkProbe: { method: 'GET', path: '/host/one.example.com/network/net0' },
+  HostNetworkCreate: {
+    method: 'POST',
+    path: '/host/one.example.com/network/net1',
+    body: { bridge: 'br0', vlan: 10 },
+  },
+  NetworkList: { method: 'GET', path: '/networks' },
+  NetworkGet: { method: 'GET', path: '/networks/net0' },
+  NetworkCreate: { method: 'POST', path: '/networks/net1', body: { bridge: 'br0', vlan: 10 } },
+  NetworkDelete: { method: 'DELETE', path: '/networks/net0' },
+}
+
+/** One running server with two VMs, one of them a host; a task that runs; a node that answers live reads. */
+export function preparedBackend(): FakeBackend {
+  const backend = fakeBackend()
+  backend.put.server({})
+  backend.put.vm({})
+  backend.put.vm({ uuid: '55555555-5555-4555-8555-555555555555', name: 'one.example.com' })
+  backend.put.task({})
+  const network = { name: 'net0', state: 'active', autostart: 'yes', persistent: 'yes', bridge: 'br0', vlan: 10 }
+  backend.reads.set('machine_load', { value: { uuid: VM, state: 'running' } })
+  backend.reads.set('machine_info', { value: { vnc: { host: '10.0.0.1', port: 5900, display: 0 } } })
+  backend.reads.set('network_list', { value: [network] })
+  backend.reads.set('network_load', { value: network })
+  backend.machines.set('vm', { kind: 'vm', initial: 'absent', states: [], mermaid: 'stateDiagram-v2\n' })
+  backend.answers.set('vm.actions', () => ({ value: { state: 'running', actions: [{ verb: 'stop', allowed: true }] } }))
+  return backend
+}
+
+/** A second server, so that nothing can be meant without a name. */
+export function withFleet(backend: FakeBackend): FakeBackend {
+  backend.put.server({ uuid: OTHER_SERVER, hostname: 'other' })
+  return backend
+}
