@@ -1,5 +1,5 @@
 /** Files that are whole or absent after a power cut: written beside, fsynced, renamed, folder fsynced. */
-import { mkdir, open, readFile, rename, rm } from 'node:fs/promises'
+import { chmod, mkdir, open, readFile, rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 
 /** Replaces a file. Resolves when the new content would survive a power cut. */
@@ -32,9 +32,11 @@ export async function readIfThere(path: string): Promise<string | undefined> {
   }
 }
 
-/** Makes a folder with its parents. `mode` says who may look inside. */
+/** Makes a folder with its parents. `mode` says who may look inside a new one. */
 export async function makeFolder(path: string, mode = 0o750): Promise<void> {
-  await mkdir(path, { recursive: true, mode })
+  const made = await mkdir(path, { recursive: true, mode })
+  // A strict umask of the service must not take away what the mode grants.
+  if (made !== undefined) await chmod(path, mode)
 }
 
 async function syncFolder(path: string): Promise<void> {

@@ -118,6 +118,8 @@ export function fetcher({ allowedHosts, idleMs = 30_000, redirects = 5 }: FetchO
           hash.update(piece)
           await file.write(piece)
         }
+        // QEMU runs as another user, and a strict umask of the service must not hide the file from it.
+        await file.chmod(0o644)
         await file.sync()
       } catch (error) {
         await rm(beside, { force: true })

@@ -1,0 +1,71 @@
+/** When a status event goes out: soon after a change, not more often than it may, at least each minute, and only the newest. */
+
+import { pause } from './abort.ts'
+import type { Log } from './log.ts'
+
+export interface StatusTimings {
+  /** After a change, so that several go out as one, ms. */
+  settleMs: number
+  /** Least time between two, ms. */
+  apartMs: number
+  /** Longest time between two, ms. */
+  everyMs: number
+}
+
+export const statusTimings: StatusTimings = { settleMs: 200, apartMs: 1_000, everyMs: 60_000 }
+
+export interface StatusLoop {
+  /** Something may have changed. */
+  changed(): void
+  stop(): void
+}
+
+/** `send` takes a fresh sample and says whether it was heard; if not, it is asked again after `apartMs`. */
+export function openStatusLoop(
+  send: (signal: AbortSignal) => Promise<boolean>,
+  { settleMs, apartMs, everyMs }: StatusTimings,
+  log: Log,
+): StatusLoop {
+  const stopping = new AbortController()
+  const { signal } = stopping
+  let isDirty = false
+  let wake = () => {}
+
+  const loop = async () => {
+    for (;;) {
+      // Phases differ between nodes, so that a fleet does not report at the same moment.
+      if (!isDirty) await nextChange(everyMs * (0.75 + Math.random() / 4))
+      await pause(settleMs, signal)
+      isDirty = false
+      let isHeard = false
+      try {
+        isHeard = await send(signal)
+      } catch (error) {
+        if (!signal.aborted) log.warn({ err: error }, 'the status cannot be taken')
+      }
+      signal.throwIfAborted()
+      if (!isHeard) isDirty = true
+      await pause(Math.max(0, apartMs - settleMs), signal)
+    }
+  }
+  const nextChange = (ms: number) =>
+    new Promise<void>(resolve => {
+      const timer = setTimeout(resolve, ms)
+      wake = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+    })
+  loop().catch(() => {})
+
+  return {
+    changed: () => {
+      isDirty = true
+      wake()
+    },
+    stop: () => {
+      stopping.abort(new Error('the agent stops'))
+      wake()
+    },
+  }
+}
