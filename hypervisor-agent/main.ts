@@ -1,31 +1,19 @@
 /** The agent's process: reads its settings, opens its hypervisor, connects, and works until it is told to stop. */
-import { join } from 'node:path'
 import { connectNats, type NatsConnection } from '../services/nats/connect.ts'
 import { type Agent, startAgent } from './agent.ts'
-import { type AgentConfig, agentConfig } from './config.ts'
-import type { Hypervisor } from './hypervisor.ts'
-import { serverIdentity } from './identity.ts'
-import { libvirtHypervisor } from './libvirt/libvirt.ts'
+import { agentConfig } from './config.ts'
 import { openLink } from './link.ts'
 import { openLog } from './log.ts'
-import { openVswitch } from './openvswitch/bridges.ts'
+import { openNodes } from './nodes.ts'
 import { serviceManager } from './service-manager.ts'
-import { simulatedHypervisor } from './simulated/simulated.ts'
 
-try {
-  await run(agentConfig(process.env))
-} catch (error) {
+run().catch(error => {
   console.error((error as Error).message)
   process.exit(1)
-}
+})
 
-interface Node {
-  serverUuid: string
-  stateDir: string
-  hypervisor: Hypervisor
-}
-
-async function run(config: AgentConfig): Promise<void> {
+async function run(): Promise<void> {
+  const config = agentConfig(process.env)
   const log = openLog(config.logLevel)
   const manager = serviceManager({ ...config, log })
   const nodes = await openNodes(config, line => log.warn(line))
@@ -110,41 +98,6 @@ async function run(config: AgentConfig): Promise<void> {
 }
 
 const stopLimitMs = 3_000
-
-/** One node, or several simulated ones, each with a folder of its own. */
-async function openNodes(config: AgentConfig, note: (line: string) => void): Promise<Node[]> {
-  const { simulatedNodes: count, stateDir } = config
-  if (count === 1) return [await openNode(config, stateDir, note)]
-  const nodes: Node[] = []
-  for (let n = 1; n <= count; n++) nodes.push(await openNode(config, join(stateDir, String(n)), note))
-  return nodes
-}
-
-async function openNode(config: AgentConfig, stateDir: string, note: (line: string) => void): Promise<Node> {
-  const serverUuid = await serverIdentity(stateDir, config.serverUuid)
-  const hypervisor = hypervisors[config.hypervisor](config, { serverUuid, stateDir, note })
-  await hypervisor.open()
-  return { serverUuid, stateDir, hypervisor }
-}
-
-interface Place {
-  serverUuid: string
-  stateDir: string
-  note: (line: string) => void
-}
-
-const hypervisors: Record<AgentConfig['hypervisor'], (config: AgentConfig, place: Place) => Hypervisor> = {
-  libvirt: ({ libvirt, nicTags = {} }, { note }) =>
-    libvirtHypervisor({ ...libvirt, nicTags, openvswitch: openVswitch({ nicTags, note }) }),
-  simulated: ({ simulatedDelayMs: delay, nicTags }, { serverUuid, stateDir }) =>
-    simulatedHypervisor({
-      seed: serverUuid,
-      folder: stateDir,
-      images: { 'debian-12': 2048 },
-      delays: { call: delay, boot: 10 * delay, acpi: 25 * delay, install: 150 * delay },
-      ...(nicTags ? { nicTags } : {}),
-    }),
-}
 
 /** Whether something answered, be it with a refusal: what is down is not cured by a restart of the agent, what hangs may be. */
 const settled = (answer: Promise<unknown>): Promise<unknown> => answer.catch(() => {})
