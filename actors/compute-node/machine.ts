@@ -164,8 +164,7 @@ function close({ context, event }: { context: ServerContext; event: ServerEvent 
 
 function keepSysinfo(context: ServerContext, event: ServerEvent): Effect[] {
   if (event.type !== 'register') return []
-  const value = { server_uuid: context.uuid, at: iso(event.at), sysinfo: event.sysinfo }
-  return [{ type: 'put', bucket: 'inventory', key: `${context.uuid}.sysinfo`, value }, ...reply({})]
+  return [{ type: 'put', bucket: 'inventory', key: `${context.uuid}.sysinfo`, value: event.sysinfo }, ...reply({})]
 }
 
 function addTask(context: ServerContext, event: ServerEvent): Effect[] {

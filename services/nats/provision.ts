@@ -21,6 +21,22 @@ export async function provision(nc: NatsConnection, options: ProvisionOptions = 
   for (const [bucket, row] of Object.entries(BUCKETS)) await make(nc, bucket as Bucket, row, replicas)
 }
 
+/** Throws an Error of one line when a bucket is missing: hosts only open them. */
+export async function checkProvisioned(nc: NatsConnection): Promise<void> {
+  const missing: string[] = []
+  for (const bucket of Object.keys(BUCKETS) as Bucket[]) {
+    await patiently(() => api(nc, `STREAM.INFO.${streamOf(bucket)}`)).catch(error => {
+      if (!(error instanceof JetStreamRefusal && error.code === codes.noStream)) throw error
+      missing.push(bucket)
+    })
+  }
+  if (missing.length > 0) {
+    throw new Error(
+      `buckets are missing (${missing.join(', ')}): make them once with scripts/provision.ts; npm start does it by itself`,
+    )
+  }
+}
+
 const ns = 1e6
 /** Servers of 2.15 and later allow 1000 consumers where none is named; -1 no longer means "any number". */
 const maxConsumers = 100_000

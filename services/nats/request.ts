@@ -15,6 +15,8 @@ export interface RequestOptions {
   deadlineMs: number
   /** Time after which the payload is sent once more, ms. */
   attemptMs?: number
+  /** Give up when nobody has been listening for this long, ms. */
+  absentMs?: number
   signal?: AbortSignal
 }
 
@@ -25,9 +27,10 @@ export function request(
   payload: unknown,
   options: RequestOptions,
 ): Promise<Reply> {
-  const { deadlineMs, attemptMs = COMMAND_ATTEMPT_MS, signal } = options
+  const { deadlineMs, attemptMs = COMMAND_ATTEMPT_MS, absentMs = deadlineMs, signal } = options
   const bytes = encode(payload)
-  const end = performance.now() + deadlineMs
+  const begun = performance.now()
+  const end = begun + deadlineMs
   return new Promise(resolve => {
     let next: NodeJS.Timeout | undefined
     let pause = firstPauseMs
@@ -52,6 +55,7 @@ export function request(
         message => finish(parseReply(message.data)),
         error => {
           if (done || !(error instanceof RequestError && error.isNoResponders())) return
+          if (performance.now() - begun > absentMs) return finish({ error: rejection('ServiceUnavailableError') })
           clearTimeout(next)
           next = setTimeout(attempt, pause * (0.5 + Math.random()))
           pause = Math.min(pause * 2, maxPauseMs)

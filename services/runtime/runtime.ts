@@ -29,6 +29,8 @@ export interface RuntimeOptions {
   calls?: Record<string, Call>
   /** A liveness beat of a node that this host owns. */
   onHeartbeat?: (serverUuid: string) => void
+  /** A record of ours was stored. */
+  onCommitted?: (committed: Committed) => void
   /** Partitions became ours. */
   onTook?: (partitions: Set<number>) => void
   /** The lease lapsed, or the process paused for more than a second. */
@@ -198,6 +200,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       commits += 1
       index.committed(committed.kind, committed.id, committed.record, committed.revision)
       announce(committed)
+      options.onCommitted?.(committed)
     },
     step,
   })

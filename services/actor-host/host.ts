@@ -1,0 +1,114 @@
+/** An actor host put together: the runtime with the real machines, and what its owner keeps in memory beside them. */
+import * as v from 'valibot'
+import { ACTORS } from '../../actors/actors.ts'
+import { rejection } from '../../actors/contract/errors.ts'
+import { SysinfoReport } from '../../actors/contract/messages.ts'
+import type { Reply } from '../../actors/contract/record.ts'
+import { StatusEvent } from '../../actors/contract/server.ts'
+import { createCaller } from '../nats/caller.ts'
+import type { NatsConnection } from '../nats/connect.ts'
+import { isKind, partitionOf } from '../nats/subjects.ts'
+import { decide } from '../runtime/decide.ts'
+import { fieldErrors } from '../runtime/field-errors.ts'
+import type { Log } from '../runtime/log.ts'
+import { createRuntime, type Runtime } from '../runtime/runtime.ts'
+import { createFleet } from './fleet.ts'
+import { createLiveness } from './liveness.ts'
+import { serveMachines } from './machines.ts'
+import { createRead, createSync } from './reads.ts'
+import { createStatusReports } from './status.ts'
+
+export interface ActorHost {
+  /** Resolves when this host is live. */
+  start(): Promise<void>
+  /** Hands over without a failed request. */
+  stop(): Promise<void>
+  stats: Runtime['stats']
+}
+
+export interface ActorHostOptions {
+  nc: NatsConnection
+  /** Never the same for two lives of a process. */
+  hostId: string
+  log: Log
+}
+
+const lookEveryMs = 1_000
+
+export function createActorHost({ nc, hostId, log }: ActorHostOptions): ActorHost {
+  const { call } = createCaller(nc, `host-${hostId}`)
+  const fleet = createFleet()
+  const recordOf = (serverUuid: string) => call('cn', serverUuid, 'get', {})
+
+  const statusOf = (id: string, payload: unknown): Promise<Reply> => {
+    const status = v.safeParse(StatusEvent, payload)
+    if (status.success) return reports.take(id, status.output)
+    return Promise.resolve({ error: rejection('InvalidParameters', undefined, fieldErrors(status.issues)) })
+  }
+
+  const runtime = createRuntime({
+    nc,
+    hostId,
+    kinds: Object.keys(ACTORS).filter(isKind),
+    decide,
+    log,
+    calls: {
+      'cn.cmd.read': createRead(nc),
+      'cn.cmd.status': ({ id, command }) => statusOf(id, command.params['status']),
+      'cn.agent.status': ({ id, command }) => statusOf(id, command.params),
+      'cn.agent.sync': input => syncCall(input),
+      'cn.agent.sysinfo': ({ id, command }) => {
+        const report = v.safeParse(SysinfoReport, command.params)
+        if (report.success) return call('cn', id, 'register', { sysinfo: report.output.sysinfo })
+        return Promise.resolve({ error: rejection('InvalidParameters', undefined, fieldErrors(report.issues)) })
+      },
+    },
+    onHeartbeat: serverUuid => liveness.beat(serverUuid),
+    onCommitted: ({ kind, id, transitions }) => {
+      if (kind === 'cn' && transitions.some(({ event }) => event === 'register')) liveness.beat(id)
+    },
+    onTook: partitions => {
+      const ours = (serverUuid: string) => partitions.has(partitionOf(serverUuid))
+      liveness.grace(ours)
+      reports.forget(ours)
+    },
+    onLapse: () => {
+      liveness.grace()
+      reports.forget()
+    },
+  })
+  const { records } = runtime
+  const syncCall = createSync(recordOf, records)
+  const reports = createStatusReports({ records, call, fleet, log, now: Date.now })
+  const liveness = createLiveness({
+    call,
+    servers: fleet.servers,
+    stateOf: fleet.stateOf,
+    owns: runtime.owns,
+    log,
+    now: () => performance.now(),
+  })
+  runtime.index.onTold(fleet.told)
+
+  const listen = async () => {
+    for await (const { type } of nc.status()) if (type === 'reconnect') liveness.grace()
+  }
+  let looking: NodeJS.Timeout | undefined
+  let stopMachines = () => {}
+
+  return {
+    stats: runtime.stats,
+    start: async () => {
+      await runtime.start()
+      liveness.grace()
+      looking = setInterval(liveness.look, lookEveryMs)
+      stopMachines = serveMachines(nc)
+      listen().catch(error => log.error({ err: error }, 'the connection is no longer watched'))
+    },
+    stop: async () => {
+      clearInterval(looking)
+      stopMachines()
+      await runtime.stop()
+    },
+  }
+}

@@ -1,0 +1,157 @@
+/**
+ * Status events of nodes. The owner writes the inventory when something changed (counters that move all the time at most once a
+ * minute) and tells VM actors only what differs from what it told them before; after a take-over, everything.
+ */
+import { createHash } from 'node:crypto'
+import { type Rejection, rejection } from '../../actors/contract/errors.ts'
+import type { Reply } from '../../actors/contract/record.ts'
+import type { StatusEvent } from '../../actors/contract/server.ts'
+import { key } from '../nats/buckets.ts'
+import type { Caller } from '../nats/caller.ts'
+import { JetStreamRefusal, type Records } from '../nats/records.ts'
+import type { Log } from '../runtime/log.ts'
+import type { Fleet } from './fleet.ts'
+
+export interface StatusDeps {
+  records: Records
+  call: Caller['call']
+  fleet: Fleet
+  log: Log
+  /** Wall clock, ms. */
+  now: () => number
+}
+
+export interface StatusReports {
+  /** Answered when the inventory is durable; VM actors are told after that. */
+  take(serverUuid: string, status: StatusEvent): Promise<Reply>
+  /** Nothing told so far counts: all, or of the given nodes. */
+  forget(which?: (serverUuid: string) => boolean): void
+  /** Resolves when nobody is being told anything. */
+  idle(): Promise<void>
+}
+
+const movingEveryMs = 60_000
+const tellAtOnce = 16
+/** Clocks and deliveries differ: a record stored this shortly before a sample may be newer than it. */
+const sampleSlackMs = 2_000
+/** Words of a VM's record that a report may contradict: not in flight, not gone already. */
+const present = new Set(['running', 'stopped', 'failed'])
+
+interface Known {
+  /** Digest of what does not move by itself, and when the inventory was written. */
+  written?: { digest: string; at: number }
+  /** What each VM actor was told last. */
+  told: Map<string, { digest: string; at: number }>
+  /** The report to tell next; a newer one replaces it. */
+  next?: StatusEvent
+  telling: boolean
+}
+
+export function createStatusReports({ records, call, fleet, log, now }: StatusDeps): StatusReports {
+  const servers = new Map<string, Known>()
+  let working = new Set<Promise<void>>()
+
+  const tellAll = async (serverUuid: string, known: Known) => {
+    for (let status = known.next; status; status = known.next) {
+      delete known.next
+      await tellOne(serverUuid, known, status)
+    }
+  }
+
+  const tellOne = async (serverUuid: string, known: Known, status: StatusEvent) => {
+    const sampledAt = sampleTime(status, now())
+    const reported = new Map(Object.entries(status.vms ?? {}).map(([uuid, vm]) => [uuid.toLowerCase(), vm]))
+    const jobs: (() => Promise<void>)[] = []
+    for (const [uuid, vm] of reported) {
+      const digest = digestOf({ ...vm, last_modified: undefined })
+      if (isTold(known, uuid, digest)) continue
+      jobs.push(async () => {
+        const params = { server_uuid: serverUuid, seen_at: sampledAt, vm: { ...vm, uuid } }
+        noteTold(known, uuid, digest, await call('vm', uuid, 'reported', params))
+      })
+    }
+    for (const [uuid, { state, changedAt }] of fleet.vmsOf(serverUuid)) {
+      if (reported.has(uuid) || !present.has(state) || isTold(known, uuid, 'vanished')) continue
+      // Changed after the node looked: the next report will tell.
+      if (changedAt > Math.min(sampledAt, now()) - sampleSlackMs) continue
+      jobs.push(async () => {
+        const params = { server_uuid: serverUuid, seen_at: sampledAt }
+        noteTold(known, uuid, 'vanished', await call('vm', uuid, 'vanished', params))
+      })
+    }
+    for (const uuid of known.told.keys()) {
+      if (!reported.has(uuid) && !fleet.vm(uuid)) known.told.delete(uuid)
+    }
+    const next = async () => {
+      for (let job = jobs.pop(); job; job = jobs.pop()) await job()
+    }
+    await Promise.all(Array.from({ length: tellAtOnce }, next))
+  }
+
+  /** Told already, and the record was not changed by somebody else since. */
+  const isTold = (known: Known, uuid: string, digest: string) => {
+    const last = known.told.get(uuid)
+    if (last?.digest !== digest) return false
+    return (fleet.vm(uuid)?.changedAt ?? 0) <= last.at + sampleSlackMs
+  }
+
+  const noteTold = (known: Known, uuid: string, digest: string, reply: { value: unknown } | { error: Rejection }) => {
+    if ('error' in reply && reply.error.code === 'ServiceUnavailableError') return
+    known.told.set(uuid, { digest, at: now() })
+  }
+
+  const writeInventory = async (serverUuid: string, known: Known, status: StatusEvent): Promise<Reply> => {
+    const { timestamp: _timestamp, meminfo: _meminfo, diskinfo: _diskinfo, zpoolStatus: _pools, ...still } = status
+    const digest = digestOf(still)
+    const written = known.written
+    if (written?.digest === digest && now() - written.at < movingEveryMs) return { value: {} }
+    try {
+      await records.put('inventory', key.status(serverUuid), status)
+    } catch (error) {
+      log.warn({ err: error, server_uuid: serverUuid }, 'a status event could not be stored')
+      const why = error instanceof JetStreamRefusal ? error.message : undefined
+      return { error: rejection('ServiceUnavailableError', why) }
+    }
+    known.written = { digest, at: now() }
+    return { value: {} }
+  }
+
+  return {
+    take: async (serverUuid, status) => {
+      if (fleet.stateOf(serverUuid) === undefined && !(await records.get('cn', key.actor('cn', serverUuid)))) {
+        return { error: rejection('ResourceNotFound', `server ${serverUuid} not found`) }
+      }
+      const known: Known = servers.get(serverUuid) ?? { told: new Map(), telling: false }
+      servers.set(serverUuid, known)
+      const reply = await writeInventory(serverUuid, known, status)
+      if ('error' in reply || !status.vms) return reply
+      known.next = status
+      if (!known.telling) {
+        known.telling = true
+        const work: Promise<void> = tellAll(serverUuid, known)
+          .catch(error => log.error({ err: error, server_uuid: serverUuid }, 'VMs could not be told'))
+          .finally(() => {
+            known.telling = false
+            working.delete(work)
+          })
+        working.add(work)
+      }
+      return reply
+    },
+    forget: which => {
+      for (const serverUuid of servers.keys()) if (!which || which(serverUuid)) servers.delete(serverUuid)
+    },
+    idle: async () => {
+      while (working.size > 0) await Promise.all(working)
+      working = new Set()
+    },
+  }
+}
+
+/** When the node looked, by its clock; ours when it does not say. */
+function sampleTime({ timestamp }: StatusEvent, fallback: number): number {
+  const at = Date.parse(timestamp ?? '')
+  return Number.isNaN(at) ? fallback : at
+}
+
+const digestOf = (value: unknown) => createHash('sha1').update(JSON.stringify(value)).digest('base64').slice(0, 12)
