@@ -1,8 +1,8 @@
 /** The settings of a gateway: one schema over the environment, all problems reported together. */
 import { randomBytes } from 'node:crypto'
-import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import * as v from 'valibot'
+import packageJson from '../package.json' with { type: 'json' }
 
 /**
  * PORT (8080) and HOST (127.0.0.1) to listen on; NATS_URL, NATS_SEED_FILE (identity `gateway`); LOG_LEVEL;
@@ -56,7 +56,5 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
   }
 }
 
-export function packageVersion(): string {
-  const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8')
-  return (JSON.parse(text) as { version: string }).version
-}
+/** The release; imported, so that a bundle carries it along. */
+export const packageVersion = (): string => packageJson.version

@@ -93,7 +93,7 @@ export function startSettings(env: NodeJS.ProcessEnv = process.env): StartSettin
       PORT: v.optional(wholeNumber(1, 65535), '8080'),
       HOST: v.optional(v.pipe(v.string(), v.ip('must be an IP address to listen on')), '127.0.0.1'),
       HYPERVISOR: v.optional(v.picklist(hypervisors, `must be one of ${hypervisors.join(', ')}`), 'auto'),
-      SIMULATED_NODES: v.optional(wholeNumber(1, 100), '1'),
+      SIMULATED_NODES: v.optional(wholeNumber(1, 1000), '1'),
       NATS_URL: v.optional(natsUrl),
       NATS_SEED_FILE: v.optional(v.string()),
       LIBVIRT_URI: v.optional(v.string()),

@@ -1,6 +1,6 @@
 /** The compute nodes of a one-machine installation: their server uuids stay the same from start to start. */
 import { randomUUID } from 'node:crypto'
-import { readFile, rename, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as v from 'valibot'
 import { Uuid } from '../actors/contract/ids.ts'
@@ -23,6 +23,16 @@ export async function nodeUuids(
     await rename(`${file}.new`, file)
   }
   return uuids.slice(0, count)
+}
+
+/** Tells each simulated node which server it is, in the folder its agent keeps; returns the uuids. */
+export async function simulatedFolders(stateDir: string, serverUuids: string[]): Promise<string[]> {
+  for (const [at, uuid] of serverUuids.entries()) {
+    const folder = join(stateDir, String(at + 1))
+    await mkdir(folder, { recursive: true, mode: 0o751 })
+    await writeFile(join(folder, 'uuid'), `${uuid}\n`)
+  }
+  return serverUuids
 }
 
 async function readNodes(file: string): Promise<v.InferOutput<typeof Nodes>> {

@@ -2,7 +2,6 @@
 import { join } from 'node:path'
 import type { Identity } from '../services/nats/permissions.ts'
 import { projectDir } from './config.ts'
-import type { ChosenHypervisor } from './preflight.ts'
 import type { Program } from './supervise.ts'
 
 /** How a process reaches NATS: addresses, comma separated, and the seed file of an identity where the server asks for one. */
@@ -33,21 +32,36 @@ export const gateway = (context: ProcessContext, { port, address }: { port: numb
     settings: { PORT: String(port), HOST: address },
   })
 
-/** One compute node's agent; `stateDir` holds its journal. */
-export const agent = (
+/** The agent of the compute node that this machine is. `stateDir` holds its journal. */
+export const libvirtAgent = (
   context: ProcessContext,
-  { serverUuid, stateDir, hypervisor }: { serverUuid: string; stateDir: string; hypervisor: ChosenHypervisor },
+  { serverUuid, stateDir, socket }: { serverUuid: string; stateDir: string; socket: string },
 ): Program =>
   program(context, {
-    name: `agent of server ${serverUuid}`,
-    file: `agent-${serverUuid}`,
+    name: 'agent (libvirt)',
+    file: 'agent',
     main: 'hypervisor-agent/main.ts',
     identity: { agent: serverUuid },
+    settings: { HYPERVISOR: 'libvirt', LIBVIRT_SOCKET: socket, SERVER_UUID: serverUuid, STATE_DIR: stateDir },
+  })
+
+/**
+ * The agents of simulated nodes, all in one process, each with its own connection and identity. Node n keeps its state in
+ * `<stateDir>/<n>`, whatever their number.
+ */
+export const simulatedAgents = (
+  context: ProcessContext,
+  { serverUuids, stateDir }: { serverUuids: string[]; stateDir: string },
+): Program =>
+  program(context, {
+    name: 'agent (simulated)',
+    file: 'agent-simulated',
+    main: 'hypervisor-agent/main.ts',
+    identity: { agent: serverUuids.length === 1 ? (serverUuids[0] ?? '') : '{uuid}' },
     settings: {
-      HYPERVISOR: hypervisor.hypervisor,
-      ...(hypervisor.hypervisor === 'libvirt' ? { LIBVIRT_SOCKET: hypervisor.socket } : {}),
-      SERVER_UUID: serverUuid,
-      STATE_DIR: stateDir,
+      HYPERVISOR: 'simulated',
+      SIMULATED_NODES: String(serverUuids.length),
+      STATE_DIR: serverUuids.length === 1 ? join(stateDir, '1') : stateDir,
     },
   })
 

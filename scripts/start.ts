@@ -12,10 +12,10 @@ import { provision } from '../services/nats/provision.ts'
 import { type StartSettings, startSettings } from './config.ts'
 import { ensureIdentities } from './keyring.ts'
 import { ensureNatsServer } from './nats-server.ts'
-import { nodeUuids } from './nodes.ts'
+import { nodeUuids, simulatedFolders } from './nodes.ts'
 import { OperatorProblem, printed } from './operator-problem.ts'
 import { checkDataDir, checkPort, chooseHypervisor, freePort, holdDataDir, watchDisk } from './preflight.ts'
-import { actorHost, agent, allocator, gateway, type NatsAccess } from './processes.ts'
+import { actorHost, allocator, gateway, libvirtAgent, type NatsAccess, simulatedAgents } from './processes.ts'
 import { type Supervisor, supervisor } from './supervise.ts'
 
 /**
@@ -54,18 +54,21 @@ export async function start(settings: StartSettings, say: Say, signal: AbortSign
     await children.start(actorHost(context), () => isAnnounced(nc, 'actor-host'))
     await children.start(allocator(context), () => isAnnounced(nc, 'allocator'))
     await children.start(gateway(context, { port, address }), () => answers(`${url}/ping`))
-    for (const serverUuid of servers) {
-      const stateDir = join(dataDir, 'agents', serverUuid)
-      await children.start(agent(context, { serverUuid, stateDir, hypervisor: chosen }), () =>
-        answers(`${url}/servers/${serverUuid}`, { status: 'running' }),
-      )
-    }
+    const stateDir = join(dataDir, 'agents', chosen.hypervisor)
+    const agents =
+      chosen.hypervisor === 'libvirt'
+        ? libvirtAgent(context, { serverUuid: servers[0] ?? '', stateDir, socket: chosen.socket })
+        : simulatedAgents(context, { serverUuids: await simulatedFolders(stateDir, servers), stateDir })
+    await children.start(agents, () => allRunning(url, servers))
+    const nodes =
+      servers.length === 1
+        ? `agent of server ${servers[0]}: ${chosen.hypervisor}`
+        : `agents of ${servers.length} servers: ${chosen.hypervisor}`
     for (const line of [
       `Muster runs. Data: ${dataDir}, logs: ${logDir}`,
       `  nats-server ${nc.info?.version} at ${nats.url}`,
       `  gateway at ${url}`,
-      ...servers.map(uuid => `  agent of server ${uuid}, hypervisor: ${chosen.hypervisor}`),
-      `  (${chosen.because})`,
+      `  ${nodes} (${chosen.because})`,
       'Try:',
       `  curl ${url}/servers`,
       'Ctrl-C stops everything; the next start finds it as it was.',
@@ -129,11 +132,16 @@ async function advised<T>(attempt: Promise<T>): Promise<T> {
   }
 }
 
-/** Whether a GET answers 200, and with these fields if any are given. */
-async function answers(url: string, fields: Record<string, unknown> = {}): Promise<boolean> {
-  const response = await fetch(url, { signal: AbortSignal.timeout(5_000) })
-  const body = (await response.json().catch(() => ({}))) as Record<string, unknown>
-  return response.ok && Object.entries(fields).every(([name, value]) => body[name] === value)
+/** Whether a GET answers 200. */
+async function answers(url: string): Promise<boolean> {
+  return (await fetch(url, { signal: AbortSignal.timeout(5_000) })).ok
+}
+
+async function allRunning(url: string, servers: string[]): Promise<boolean> {
+  const response = await fetch(`${url}/servers`, { signal: AbortSignal.timeout(5_000) })
+  const shown = (await response.json()) as { uuid: string; status: string }[]
+  const running = new Set(shown.filter(({ status }) => status === 'running').map(({ uuid }) => uuid))
+  return servers.every(uuid => running.has(uuid))
 }
 
 /** Runs until a signal: the first ends everything in order, a second one at once. */

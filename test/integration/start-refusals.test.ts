@@ -20,7 +20,7 @@ test('every wrong setting is named at once', async () => {
   await refuses({ PORT: '70000', HYPERVISOR: 'vmware', SIMULATED_NODES: 'many', NATS_URL: 'a b', NATS_FETCH: 'no' }, [
     'PORT: must be a whole number from 1 to 65535',
     'HYPERVISOR: must be one of auto, libvirt, simulated',
-    'SIMULATED_NODES: must be a whole number from 1 to 100',
+    'SIMULATED_NODES: must be a whole number from 1 to 1000',
     'NATS_URL: must be like nats://host:4222',
     'NATS_FETCH: must be auto or never',
   ])
