@@ -13,12 +13,12 @@ export interface ConnectionOptions {
   /** Deadline of a call that only looks, and of one that works on a VM, ms. */
   lookDeadlineMs: number
   workDeadlineMs: number
-  /** How long a call that lost its connection waits for the next, ms. */
-  returnWithinMs: number
 }
 
 const placesPerConnection = 4
 const workConnectionsMax = 8
+/** Of those, for urgent work: ending guests that hang must be possible when they have taken all other places. */
+const urgentConnections = 1
 /** Calls that may wait for their turn at one VM. */
 const waitingPerVmMax = 32
 
@@ -32,8 +32,8 @@ export interface Connections {
    * is what frees the calls that hang with it.
    */
   work<T>(uuid: string, action: (libvirt: Libvirt) => Promise<T>, options?: { urgent?: boolean }): Promise<T>
-  /** Repeats an action (which may be repeated) that lost its connection, when libvirt is back. */
-  survive<T>(action: () => Promise<T>): Promise<T>
+  /** Repeats an action (which may be repeated) that lost its connection, when libvirt is back within `ms`. */
+  survive<T>(action: () => Promise<T>, ms: number): Promise<T>
   close(): Promise<void>
 }
 
@@ -54,13 +54,15 @@ export async function connections(options: ConnectionOptions): Promise<Connectio
   const turns = new Map<string, { last: Promise<void>; waiting: number }>()
 
   /** A place on a work connection. */
-  async function acquire(): Promise<Worker> {
+  async function acquire(urgent: boolean): Promise<Worker> {
+    const most = urgent ? workConnectionsMax : workConnectionsMax - urgentConnections
     for (;;) {
-      const free = workers.find(({ libvirt, taken }) => libvirt.connected && taken < placesPerConnection)
+      const open = workers.slice(0, most)
+      const free = open.find(({ libvirt, taken }) => libvirt.connected && taken < placesPerConnection)
       if (free) return take(free)
       if (!look.connected) throw new ConnectionError('lost', 'the connection to libvirt is lost')
       // All are full: the one with the shortest line.
-      if (workers.length === workConnectionsMax) return take(workers.reduce((a, b) => (b.taken < a.taken ? b : a)))
+      if (open.length === most) return take(open.reduce((a, b) => (b.taken < a.taken ? b : a)))
       opening ??= openWorker().finally(() => {
         opening = undefined
       })
@@ -110,7 +112,7 @@ export async function connections(options: ConnectionOptions): Promise<Connectio
       let worker: Worker | undefined
       let over = Promise.resolve()
       try {
-        worker = await acquire()
+        worker = await acquire(urgent)
         return await action(worker.libvirt)
       } catch (error) {
         // The caller is told now; VM and place are free again when libvirt has really come back from the call.
@@ -123,8 +125,8 @@ export async function connections(options: ConnectionOptions): Promise<Connectio
         })
       }
     },
-    survive: async action => {
-      const end = performance.now() + options.returnWithinMs
+    survive: async (action, ms) => {
+      const end = performance.now() + ms
       for (;;) {
         try {
           return await action()

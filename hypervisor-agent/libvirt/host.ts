@@ -3,14 +3,8 @@ import { readdir, readFile } from 'node:fs/promises'
 import { hostname, networkInterfaces, release } from 'node:os'
 import type { Hypervisor as Libvirt } from 'node-libvirt'
 import type { HostInventory } from '../hypervisor.ts'
+import type { OpenVswitch } from '../openvswitch/bridges.ts'
 import { poolFigures } from './volumes.ts'
-
-/** What Open vSwitch says of itself; the agent's `openvswitch/` answers it. */
-export interface OpenVswitch {
-  /** Names of its bridges. */
-  bridges(): Promise<string[]>
-  version(): Promise<string | undefined>
-}
 
 export interface HostOptions {
   openvswitch: OpenVswitch
@@ -96,8 +90,11 @@ async function hostNic(name: string): Promise<HostInventory['nics'][number] | un
   return { name, mac, link, ...(address === undefined ? {} : { address }) }
 }
 
+/** A pool that does not tell its figures is left out: it must not hide the node. */
 async function activePools(libvirt: Libvirt): Promise<HostInventory['pools']> {
-  return Promise.all((await libvirt.listStoragePools({ active: true })).map(pool => poolFigures(pool)))
+  const pools = await libvirt.listStoragePools({ active: true })
+  const figures = await Promise.all(pools.map(pool => poolFigures(pool).catch(() => undefined)))
+  return figures.filter(pool => pool !== undefined)
 }
 
 async function hostVersions(

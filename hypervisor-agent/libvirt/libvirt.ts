@@ -1,11 +1,12 @@
 /** The `Hypervisor` of a real node: libvirt, QEMU and Open vSwitch. */
 import type { Domain, Hypervisor as Libvirt } from 'node-libvirt'
 import { type Hypervisor, type HypervisorChange, HypervisorError } from '../hypervisor.ts'
+import type { OpenVswitch } from '../openvswitch/bridges.ts'
 import { type Connections, connections } from './connections.ts'
 import { defineVm, lookup, powerOff, removeVm } from './definition.ts'
 import { type DomainType, installerXml } from './domain-xml.ts'
 import { failure } from './failures.ts'
-import { hostInventory, hostMemory, type OpenVswitch } from './host.ts'
+import { hostInventory, hostMemory } from './host.ts'
 import { createNetwork, deleteNetwork, listNetworks } from './networks.ts'
 import { type Vms, vms } from './vms.ts'
 import { openPool, storageFigures } from './volumes.ts'
@@ -33,8 +34,8 @@ const defaultDeadlines = {
   lookDeadlineMs: 10_000,
   /** A call that works on a VM, ms. libvirt itself waits 30 s for a guest's lock; stopping a hung QEMU takes 12 s. */
   workDeadlineMs: 90_000,
-  /** How long a call waits for a libvirtd that restarts, ms. */
-  returnWithinMs: 20_000,
+  /** How long a call that works on something waits for a libvirtd that restarts, ms: with many guests it takes a while. */
+  returnWithinMs: 60_000,
   pingDeadlineMs: 5_000,
 }
 
@@ -59,20 +60,18 @@ export function libvirtHypervisor(options: LibvirtOptions): Hypervisor {
     bridges: () => options.openvswitch.bridges(),
   }
 
-  /** Every call passes here: it survives a restart of libvirtd, and fails in Muster's words. */
-  async function call<T>(
-    doing: string,
-    action: (now: { connections: Connections; vms: Vms }) => Promise<T>,
-  ): Promise<T> {
+  type Action<T> = (now: { connections: Connections; vms: Vms }) => Promise<T>
+
+  /** Every call passes here: it survives a restart of libvirtd for so long, and fails in Muster's words. */
+  async function call<T>(doing: string, action: Action<T>, returnWithinMs = deadlines.returnWithinMs): Promise<T> {
     try {
       const now = need()
-      return await now.connections.survive(() => action(now))
+      return await now.connections.survive(() => action(now), returnWithinMs)
     } catch (error) {
       throw failure(doing, error)
     }
   }
-  const look = <T>(doing: string, action: (libvirt: Libvirt) => Promise<T>) =>
-    call(doing, ({ connections }) => action(connections.look))
+  const look = <T>(doing: string, action: Action<T>) => call(doing, action, deadlines.lookDeadlineMs)
   /** On the domain of a VM, which must exist. */
   const act = <T>(
     doing: string,
@@ -165,19 +164,20 @@ export function libvirtHypervisor(options: LibvirtOptions): Hypervisor {
       listeners.clear()
       await closing?.connections.close()
     },
-    ping: () => call('ping', ({ connections }) => connections.look.ping({ deadlineMs: deadlines.pingDeadlineMs })),
+    ping: () => call('ping', ({ connections }) => connections.look.ping({ deadlineMs: deadlines.pingDeadlineMs }), 0),
     onChange: listener => {
       listeners.add(listener)
       return () => listeners.delete(listener)
     },
 
     inventory: () =>
-      call('take the inventory', ({ connections }) =>
+      look('take the inventory', ({ connections }) =>
         hostInventory(connections.look, connections.driver, { ...options, hypervisor: options.domainType }),
       ),
-    listVms: () => call('list the VMs', ({ vms }) => vms.list()),
-    loadVm: uuid => call(`load VM ${uuid}`, ({ vms }) => vms.load(uuid)),
-    storage: () => look('read the storage figures', libvirt => storageFigures(libvirt, options.pool)),
+    listVms: () => look('list the VMs', ({ vms }) => vms.list()),
+    loadVm: uuid => look(`load VM ${uuid}`, ({ vms }) => vms.load(uuid)),
+    storage: () =>
+      look('read the storage figures', ({ connections }) => storageFigures(connections.look, options.pool)),
 
     defineVm: (spec, { taskId }) =>
       call(`define VM ${spec.uuid}`, async ({ connections, vms }) => {
@@ -220,11 +220,11 @@ export function libvirtHypervisor(options: LibvirtOptions): Hypervisor {
         await connections.work(uuid.toLowerCase(), libvirt => removeVm(libvirt, uuid, options))
       }),
 
-    listNetworks: () => look('list the networks', listNetworks),
+    listNetworks: () => look('list the networks', ({ connections }) => listNetworks(connections.look)),
     createNetwork: network =>
-      look(`create network ${network.name}`, async libvirt =>
-        createNetwork(libvirt, network, await options.openvswitch.bridges()),
+      call(`create network ${network.name}`, async ({ connections }) =>
+        createNetwork(connections.look, network, await options.openvswitch.bridges()),
       ),
-    deleteNetwork: name => look(`delete network ${name}`, libvirt => deleteNetwork(libvirt, name)),
+    deleteNetwork: name => call(`delete network ${name}`, ({ connections }) => deleteNetwork(connections.look, name)),
   }
 }

@@ -23,8 +23,8 @@ const VmMetadata = v.object({
   brand: v.string(),
   cpu_cap: v.optional(v.number()),
   quota_gib: v.optional(v.number()),
-  /** Image of each disk, in order. */
-  images: v.array(v.nullable(v.string())),
+  /** As asked for, in order: what sda, sdb, ... were made from. */
+  disks: v.array(v.object({ size_mib: v.number(), image: v.optional(v.string()) })),
   customer_metadata: record,
   internal_metadata: record,
   tags: record,
@@ -41,7 +41,7 @@ export function vmMetadata(spec: VmSpec, made: { taskId: string; createdAtMs: nu
     brand: spec.brand,
     ...(spec.cpu_cap === undefined ? {} : { cpu_cap: spec.cpu_cap }),
     ...(spec.quota_gib === undefined ? {} : { quota_gib: spec.quota_gib }),
-    images: spec.disks.map(disk => disk.image ?? null),
+    disks: spec.disks,
     customer_metadata: spec.customer_metadata ?? {},
     internal_metadata: spec.internal_metadata ?? {},
     tags: spec.tags ?? {},

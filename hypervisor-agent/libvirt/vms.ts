@@ -5,6 +5,7 @@
 import { readFile } from 'node:fs/promises'
 import { type DomainLifecycleEvent, type DomainStats, isLibvirtError, type Hypervisor as Libvirt } from 'node-libvirt'
 import type { VmDetail, VmState } from '../hypervisor.ts'
+import { diskTarget } from './domain-xml.ts'
 import { mib, volumeSizes } from './volumes.ts'
 import { type ReadDomain, readDomain } from './xml-reading.ts'
 
@@ -24,14 +25,17 @@ export function vms(libvirt: Libvirt, poolName: string): Vms {
   const definitions = new Map<string, { read: ReadDomain; at: number }>()
   const changedAt = new Map<string, number>()
   const openedAt = Date.now()
+  /** Grows with each event: what was read before one may be older than it. */
+  let generation = 0
 
   async function definition(uuid: string): Promise<ReadDomain | undefined> {
     const known = definitions.get(uuid)
     if (known && Date.now() - known.at < definitionLifetimeMs) return known.read
+    const began = generation
     try {
       const domain = await libvirt.lookupDomainByUuid(uuid)
       const read = readDomain(await domain.getXml({ inactive: true }))
-      definitions.set(uuid, { read, at: Date.now() })
+      if (began === generation) definitions.set(uuid, { read, at: Date.now() })
       return read
     } catch (error) {
       if (isLibvirtError(error, 'NO_DOMAIN')) return undefined
@@ -62,7 +66,7 @@ export function vms(libvirt: Libvirt, poolName: string): Vms {
       brand: metadata?.brand ?? 'kvm',
       cpu_cap: metadata?.cpu_cap ?? null,
       max_physical_memory: read.memoryMib,
-      ...(metadata?.quota_gib === undefined ? {} : { quota: metadata.quota_gib }),
+      ...(metadata ? { quota: metadata.quota_gib ?? gibOf(metadata.disks.map(disk => disk.size_mib)) } : {}),
       state,
       zone_state: state === 'running' ? 'running' : 'installed',
       last_modified: new Date(changedAt.get(uuid) ?? metadata?.created_at ?? openedAt).toISOString(),
@@ -103,10 +107,9 @@ export function vms(libvirt: Libvirt, poolName: string): Vms {
         customer_metadata: metadata?.customer_metadata ?? {},
         internal_metadata: metadata?.internal_metadata ?? {},
         tags: metadata?.tags ?? {},
-        quota:
-          state['quota'] ?? Math.ceil([...sizes.values()].reduce((sum, one) => sum + one.size_bytes, 0) / mib / 1024),
-        disks: now.disks.map((disk, n) => {
-          const image = metadata?.images[n] ?? undefined
+        quota: state.quota ?? gibOf([...sizes.values()].map(one => one.size_bytes / mib)),
+        disks: now.disks.map(disk => {
+          const image = metadata?.disks.find((_, n) => diskTarget(n) === disk.target)?.image
           return { ...disk, ...(sizes.get(disk.path) ?? { size_bytes: 0 }), ...(image ? { image } : {}) }
         }),
         nics: now.nics,
@@ -124,15 +127,21 @@ export function vms(libvirt: Libvirt, poolName: string): Vms {
     list,
     load: uuid => load(uuid.toLowerCase()),
     noteEvent: ({ uuid, event }) => {
+      generation += 1
       definitions.delete(uuid)
       if (event === 'undefined') changedAt.delete(uuid)
       else changedAt.set(uuid, Date.now())
     },
     forget: uuid => {
+      generation += 1
       if (uuid === undefined) definitions.clear()
       else definitions.delete(uuid.toLowerCase())
     },
   }
+}
+
+function gibOf(sizesMib: number[]): number {
+  return Math.ceil(sizesMib.reduce((sum, size) => sum + size, 0) / 1024)
 }
 
 function states(libvirt: Libvirt): Promise<DomainStats[]> {

@@ -54,12 +54,17 @@ test('guests that hang take places, so further connections are opened, and the l
   })
 })
 
-test('no more than eight work connections are opened', async () => {
+test('no more than eight work connections are opened, and the last is kept for ending guests', async () => {
   await withServer({ workDeadlineMs: 150 }, async (server, made) => {
     const calls = Array.from({ length: 40 }, (_, n) =>
       rejection(made.work(`vm${n}`, libvirt => libvirt.lookupDomainByName('hung'))),
     )
     await Promise.all(calls)
+    assert.is(server.connections, 8)
+    const ended = made.work('vm0', libvirt => libvirt.lookupDomainByName('ended'), { urgent: true })
+    await eventually(() => server.waiting.some(one => nameOf(one) === 'ended'))
+    reply(server, 'ended')
+    await ended
     assert.is(server.connections, 9)
   })
 })
@@ -97,13 +102,15 @@ test('a line of 32 calls for one VM is the longest', async () => {
 })
 
 test('a call that lost its connection is repeated when libvirt is back', async () => {
-  await withServer({ returnWithinMs: 5_000 }, async (server, made) => {
+  await withServer({}, async (server, made) => {
     let tries = 0
-    const call = made.survive(() =>
-      made.work('a', async libvirt => {
-        tries += 1
-        return (await libvirt.lookupDomainByName('survivor')).name
-      }),
+    const call = made.survive(
+      () =>
+        made.work('a', async libvirt => {
+          tries += 1
+          return (await libvirt.lookupDomainByName('survivor')).name
+        }),
+      5_000,
     )
     await eventually(() => server.waiting.length === 1)
     server.waiting.length = 0
@@ -117,8 +124,8 @@ test('a call that lost its connection is repeated when libvirt is back', async (
 })
 
 test('a call that lost its connection fails when libvirt stays away', async () => {
-  await withServer({ returnWithinMs: 150 }, async (server, made) => {
-    const call = rejection(made.survive(() => made.work('a', libvirt => libvirt.lookupDomainByName('x'))))
+  await withServer({}, async (server, made) => {
+    const call = rejection(made.survive(() => made.work('a', libvirt => libvirt.lookupDomainByName('x')), 150))
     await eventually(() => server.waiting.length === 1)
     await server.drop({ stop: true })
     assert.is(failure('do it', await call).code, 'HypervisorUnavailable')
@@ -127,7 +134,7 @@ test('a call that lost its connection fails when libvirt stays away', async () =
 
 test('a refusal is not repeated', async () => {
   await withServer({}, async (server, made) => {
-    const call = rejection(made.survive(() => made.look.lookupDomainByName('x')))
+    const call = rejection(made.survive(() => made.look.lookupDomainByName('x'), 1_000))
     await eventually(() => server.waiting.length === 1)
     server.waiting.shift()?.fail({ code: 42, message: 'Domain not found' })
     assert.is(failure('find it', await call).code, 'VmNotFound')
@@ -185,7 +192,6 @@ const defaults: ConnectionOptions = {
   socketPath: '',
   lookDeadlineMs: 2_000,
   workDeadlineMs: 2_000,
-  returnWithinMs: 2_000,
 }
 
 async function withServer(

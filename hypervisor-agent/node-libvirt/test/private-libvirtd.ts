@@ -3,7 +3,8 @@
  * QEMU and cannot meet the machine's own. Serves `test:///default` and files such as node.xml beside this one.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
-import { chmodSync, chownSync, copyFileSync, existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { chmodSync, chownSync, copyFileSync, mkdtempSync, rmSync } from 'node:fs'
+import { createConnection } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { eventually } from '../../../test/eventually.ts'
@@ -29,7 +30,7 @@ export class PrivateLibvirtd {
     if (process.getuid?.() === 0) chownSync(this.folder, nobody, nobody)
   }
 
-  /** Starts it, also again after `stop`; resolves when the socket is there. */
+  /** Starts it, also again after `stop`; resolves when its socket accepts. */
   async start(): Promise<void> {
     const folders = Object.fromEntries(
       ['HOME', 'XDG_RUNTIME_DIR', 'XDG_CONFIG_HOME', 'XDG_CACHE_HOME'].map(name => [name, this.folder]),
@@ -46,9 +47,9 @@ export class PrivateLibvirtd {
     await eventually(
       () => {
         if (child.exitCode !== null) throw new Error(`libvirtd ended: ${this.#said}`)
-        return existsSync(this.socketPath)
+        return accepts(this.socketPath)
       },
-      { withinMs: 15_000, what: 'a socket of libvirtd' },
+      { withinMs: 15_000, what: 'a socket of libvirtd that accepts' },
     )
   }
 
@@ -73,6 +74,18 @@ export class PrivateLibvirtd {
     await this.stop('SIGKILL')
     rmSync(this.folder, { recursive: true, force: true })
   }
+}
+
+/** The file is there a moment before anybody listens. */
+function accepts(path: string): Promise<boolean> {
+  return new Promise(resolve => {
+    const socket = createConnection(path)
+    socket.once('error', () => resolve(false))
+    socket.once('connect', () => {
+      socket.destroy()
+      resolve(true)
+    })
+  })
 }
 
 function findLibvirtd(): string | undefined {
