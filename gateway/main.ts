@@ -12,6 +12,7 @@ import { routes } from './routes.ts'
 
 /** Longest a stop waits for requests under way; a TaskWait that is still open then is asked again elsewhere by its caller. */
 const STOP_GRACE_MS = 5_000
+const STOP_LIMIT_MS = 15_000
 
 try {
   await run(readConfig())
@@ -34,7 +35,7 @@ async function run(config: Config): Promise<void> {
     warn: (problem, err) => log.warn({ err }, problem),
   })
   const withdraw = await announce(nc, {
-    name: 'muster-gateway',
+    name: 'gateway',
     version: config.version,
     description: 'REST API of Muster',
     metadata: { gateway: config.gatewayId, port: String(config.port) },
@@ -52,25 +53,36 @@ async function run(config: Config): Promise<void> {
   log.info({ host: config.host, port: typeof address === 'object' ? address?.port : config.port }, 'listening')
 
   let stopping = false
-  void nc.closed().then(error => {
+  const closed = async () => {
+    const error = await nc.closed()
     if (stopping) return
-    log.fatal({ err: error }, 'the NATS connection was closed')
+    log.fatal({ err: error }, 'the connection to NATS is closed for good')
     process.exit(1)
-  })
+  }
+  closed().catch(error => log.error({ err: error }, 'the connection is no longer watched'))
   const stop = async (signal: string) => {
     if (stopping) return
     stopping = true
     log.info({ signal }, 'stopping')
+    setTimeout(() => process.exit(1), STOP_LIMIT_MS).unref()
     // Open waits would hold close() for up to an hour.
-    const closed = new Promise(resolve => server.close(resolve))
+    const drained = new Promise(resolve => server.close(resolve))
     server.closeIdleConnections()
     const late = setTimeout(() => server.closeAllConnections(), STOP_GRACE_MS)
-    await closed
+    await drained
     clearTimeout(late)
     await withdraw()
     backend.close()
     await nc.drain()
-    log.info('stopped')
+    log.info({}, 'stopped')
+    process.exit(0)
   }
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void stop(signal))
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.on(signal, () => {
+      stop(signal).catch(error => {
+        log.error({ err: error }, 'the stop failed')
+        process.exit(1)
+      })
+    })
+  }
 }

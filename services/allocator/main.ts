@@ -1,0 +1,64 @@
+/** The allocator process: keeps the fleet in memory and answers which server a VM should go to. */
+import { pino } from 'pino'
+import { connectNats, serversOf } from '../nats/connect.ts'
+import { announce } from '../nats/micro.ts'
+import { type Config, readConfig } from './config.ts'
+import { openFleet } from './fleet.ts'
+import { serveChoices } from './serve.ts'
+
+const STOP_LIMIT_MS = 5_000
+
+try {
+  await run(readConfig())
+} catch (error) {
+  console.error(`allocator: ${error instanceof Error ? error.message : String(error)}`)
+  process.exit(1)
+}
+
+async function run(config: Config): Promise<void> {
+  const log = pino({ level: config.logLevel, base: { process: 'allocator', allocator: config.allocatorId } })
+  const nc = await connectNats({
+    servers: serversOf(config.natsUrl),
+    name: `allocator ${config.allocatorId}`,
+    inboxOwner: 'allocator',
+    ...(config.natsSeedFile ? { seedFile: config.natsSeedFile } : {}),
+  })
+  const fleet = await openFleet(nc, (problem, err) => log.warn({ err }, problem))
+  const stopServing = serveChoices(nc, fleet, err => log.error({ err }, 'a choice failed'))
+  const withdraw = await announce(nc, {
+    name: 'allocator',
+    version: config.version,
+    description: 'Chooses servers for VMs',
+    metadata: { allocator: config.allocatorId },
+  })
+  log.info({}, 'ready')
+
+  let stopping = false
+  const stop = async (signal: string) => {
+    if (stopping) return
+    stopping = true
+    log.info({ signal }, 'stopping')
+    setTimeout(() => process.exit(1), STOP_LIMIT_MS).unref()
+    stopServing()
+    await withdraw()
+    fleet.close()
+    await nc.drain()
+    log.info({}, 'stopped')
+    process.exit(0)
+  }
+  const closed = async () => {
+    const error = await nc.closed()
+    if (stopping) return
+    log.fatal({ err: error }, 'the connection to NATS is closed for good')
+    process.exit(1)
+  }
+  closed().catch(error => log.error({ err: error }, 'the connection is no longer watched'))
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.on(signal, () => {
+      stop(signal).catch(error => {
+        log.error({ err: error }, 'the stop failed')
+        process.exit(1)
+      })
+    })
+  }
+}
