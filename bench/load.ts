@@ -30,6 +30,3 @@ export async function fill(
   await Promise.all(Array.from({ length: inFlight }, lane))
   return performance.now() - began
 }
-
-/** nats.conf's block, but synced by the clock: for filling a store quickly. Filled, the server is started again with nats.conf alone. */
-export const relaxedSync = `jetstream { store_dir: $NATS_STORE, sync_interval: "2m" }`

@@ -4,6 +4,8 @@ import { publish } from '../services/nats/records.ts'
 import { hammer, type Rate } from './hammer.ts'
 
 export interface RawLoad {
+  /** First part of the keys: each run writes keys of its own. */
+  prefix: string
   keys: number
   bytes: number
   inFlight: number
@@ -11,7 +13,10 @@ export interface RawLoad {
 }
 
 /** Each lane writes keys of its own in turn, so no write ever conflicts. */
-export async function rawCompareAndSet(nc: NatsConnection, { keys, bytes, inFlight, forMs }: RawLoad): Promise<Rate> {
+export async function rawCompareAndSet(
+  nc: NatsConnection,
+  { prefix, keys, bytes, inFlight, forMs }: RawLoad,
+): Promise<Rate> {
   const body = Buffer.from(JSON.stringify({ filler: 'x'.repeat(bytes - 13) }))
   const revisions = new Array<number>(keys).fill(0)
   const turns = new Array<number>(inFlight).fill(0)
@@ -24,7 +29,7 @@ export async function rawCompareAndSet(nc: NatsConnection, { keys, bytes, inFlig
       turns[lane] = turn + 1
       const n = lane * perLane + (turn % perLane)
       const expected = revisions[n] ?? 0
-      revisions[n] = await publish(nc, { bucket: 'vm', key: `raw${n}`, bytes: body, expected, timeoutMs: 10_000 })
+      revisions[n] = await publish(nc, { bucket: 'vm', key: `${prefix}${n}`, bytes: body, expected, timeoutMs: 10_000 })
     },
   })
 }

@@ -4,12 +4,22 @@
  * A missed aim is marked in the table and is no failure: the exit code is 1 only when something broke.
  */
 import { commands } from './commands.ts'
+import { endedTasks } from './ended-tasks.ts'
+import { heartbeats } from './heartbeats.ts'
+import { hostStart } from './host-start.ts'
+import { rest } from './rest.ts'
 import { openScope, type Scope } from './scope.ts'
 import { type Row, type Section, seconds, table } from './table.ts'
 
 type Measure = (scope: Scope) => Promise<Row[]>
 
-const MEASURES: Record<string, Measure> = { commands }
+const MEASURES: Record<string, Measure> = {
+  commands,
+  rest,
+  heartbeats,
+  'host-start': hostStart,
+  'ended-tasks': endedTasks,
+}
 
 const names = process.argv.slice(2).filter(word => word !== '--short')
 const short = process.argv.includes('--short')

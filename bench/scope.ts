@@ -13,6 +13,8 @@ export interface Running {
   pid: number
   /** Fails with what it printed when the process has ended. */
   check(): void
+  /** The end of what it printed. */
+  said(): string
   stop(): Promise<void>
 }
 
@@ -71,6 +73,7 @@ function start({ name, command, args, env }: Program): Running {
     check: () => {
       if (over(child)) throw new Error(`${name} ended:\n${said}`)
     },
+    said: () => said,
     stop: async () => {
       if (over(child)) return
       const gone = new Promise<void>(resolve => child.once('exit', () => resolve()))
@@ -100,15 +103,23 @@ export function memory(pid: number): { now: number; peak: number } {
 /** USER_HZ of every Linux that Node runs on. */
 const ticksPerSecond = 100
 
-/** Cores that each process used on average while `during` ran. */
+/** Cores used on average, by what the processes are. */
+export type Cores = Record<string, number>
+
+/** Cores that groups of processes used on average while `during` ran. */
 export async function coresOf<T>(
-  pids: Record<string, number>,
+  groups: Record<string, (number | undefined)[]>,
   during: () => Promise<T>,
-): Promise<{ value: T; cores: Record<string, number> }> {
-  const before = Object.entries(pids).map(([name, pid]) => [name, pid, cpuMs(pid)] as const)
+): Promise<{ value: T; cores: Cores }> {
+  const used = () =>
+    Object.entries(groups).map(([name, pids]) => {
+      const all = pids.flatMap(pid => (pid === undefined ? [] : [cpuMs(pid)]))
+      return [name, all.reduce((sum, ms) => sum + ms, 0)] as const
+    })
+  const before = used()
   const began = performance.now()
   const value = await during()
   const tookMs = performance.now() - began
-  const cores = Object.fromEntries(before.map(([name, pid, used]) => [name, (cpuMs(pid) - used) / tookMs]))
-  return { value, cores }
+  const cores = used().map(([name, ms], at) => [name, (ms - (before[at]?.[1] ?? 0)) / tookMs] as const)
+  return { value, cores: Object.fromEntries(cores) }
 }

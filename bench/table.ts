@@ -44,3 +44,8 @@ export const mib = (bytes: number): string => `${whole(bytes / 1024 / 1024)} MiB
 export const seconds = (ms: number): string => `${(ms / 1000).toFixed(1)} s`
 /** Share of one core. */
 export const share = (cores: number): string => `${(cores * 100).toFixed(1)} %`
+/** Shares by name: "host 12.3 %, nats 45.6 %". */
+export const shares = (cores: Record<string, number>): string =>
+  Object.entries(cores)
+    .map(([name, used]) => `${name} ${share(used)}`)
+    .join(', ')

@@ -1,0 +1,86 @@
+/** REST calls in a second through the gateway: a server is read, VMs are stopped and started; beside a bare Hono route. */
+import { publishHeartbeat } from '../services/nats/heartbeats.ts'
+import { provision } from '../services/nats/provision.ts'
+import { eventually } from '../test/eventually.ts'
+import { instantAgents } from './agents.ts'
+import { startBare, startGateway } from './gateways.ts'
+import { hammer, latency } from './hammer.ts'
+import { coverage, realHost, serving } from './hosts.ts'
+import { fill } from './load.ts'
+import { type Cores, coresOf, type Scope } from './scope.ts'
+import { serverEntry, serverUuid, vmEntry, vmUuid } from './seed.ts'
+import { perSecond, type Row, seconds, shares, whole } from './table.ts'
+
+const connections = 32
+const vms = 2_000
+const servers = 100
+
+export async function rest(scope: Scope): Promise<Row[]> {
+  const forMs = scope.short ? 500 : 8_000
+  const nats = await scope.nats()
+  const nc = await scope.connect(nats)
+  await provision(nc)
+  await fill(nc, 'cn', servers, serverEntry)
+  await fill(nc, 'vm', Math.max(vms, coverage), n => vmEntry(n, n % servers))
+  const agents = instantAgents(nc)
+  const host = realHost(scope, nats)
+  await serving(nc, host)
+  const { client, running } = await startGateway(scope, nats, connections)
+  // Without beats the nodes would count as silent after 11 s, and commands to them would be refused.
+  const beating = setInterval(() => {
+    for (let n = 0; n < servers; n++) publishHeartbeat(nc, serverUuid(n))
+  }, 1_000)
+  scope.defer(() => clearInterval(beating))
+  const groups = { gateway: [running.pid], host: [host.pid], nats: nats.pids(), client: [process.pid] }
+
+  scope.say('GET of a server')
+  const path = (n: number) => `/servers/${serverUuid(n % servers)}`
+  const bytes = Buffer.byteLength((await client.get(path(0))).text)
+  let turn = 0
+  const get = await coresOf(groups, () =>
+    hammer({ inFlight: connections, forMs, operation: () => client.get(path(turn++)) }),
+  )
+
+  scope.say('GET of a bare route')
+  const bare = await startBare(scope, bytes, connections)
+  const limit = await coresOf({ server: [bare.running.pid], client: [process.pid] }, () =>
+    hammer({ inFlight: connections, forMs, operation: () => bare.client.get(path(turn++)) }),
+  )
+  await bare.running.stop()
+
+  scope.say('POST stop and start')
+  let calls = 0
+  const post = await coresOf(groups, () =>
+    hammer({
+      inFlight: connections,
+      forMs,
+      operation: () => {
+        const n = calls % vms
+        const verb = Math.floor(calls / vms) % 2 === 0 ? 'stop' : 'start'
+        calls += 1
+        return client.post(`/servers/${serverUuid(n % servers)}/vms/${vmUuid(n)}/${verb}`)
+      },
+    }),
+  )
+  const drainFrom = performance.now()
+  const through = () => agents.ended() === calls || agents.problem()
+  await eventually(through, { withinMs: 60_000, what: `the end of ${calls} tasks` })
+  if (agents.problem()) throw agents.problem()
+
+  const detail = ({ value, cores }: { value: Parameters<typeof latency>[0]; cores: Cores }) =>
+    `${latency(value)}; CPU ${shares(cores)}`
+  return [
+    { what: 'GET, bare Hono route', figure: perSecond(limit.value.perSecond), detail: `${detail(limit)}; ${bytes} B` },
+    {
+      what: 'GET /servers/:uuid',
+      figure: perSecond(get.value.perSecond),
+      aim: { text: `${(get.value.perSecond / limit.value.perSecond).toFixed(2)} of bare`, met: true },
+      detail: detail(get),
+    },
+    {
+      what: 'POST .../vms/:uuid/stop, start',
+      figure: perSecond(post.value.perSecond),
+      detail: `${detail(post)}; ${whole(calls)} tasks, all ended ${seconds(performance.now() - drainFrom)} after the last call`,
+    },
+  ]
+}
