@@ -31,7 +31,7 @@ export interface AgentConfig {
 }
 
 /** Reads the environment. Throws an Error whose message has one line a problem, each saying what to set. */
-export function agentConfig(env: Readonly<Record<string, string | undefined>>): AgentConfig {
+export function agentConfig(env: Readonly<Record<string, string | undefined>> = process.env): AgentConfig {
   const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ''))
   const read = v.safeParse(Settings, given)
   if (!read.success) {
@@ -83,11 +83,14 @@ const Settings = v.pipe(
     ),
     NATS_SEED_FILE: v.optional(v.string()),
     STATE_DIR: v.pipe(
-      v.string('must name the folder that holds what the agent must not forget'),
-      v.regex(/^[^\0]+$/, 'must name a folder'),
+      v.optional(v.string(), ''),
+      v.nonEmpty('must name the folder for what the agent must not forget, such as /var/lib/muster-agent'),
     ),
     SERVER_UUID: v.optional(v.pipe(Uuid, v.toLowerCase())),
-    HYPERVISOR: v.picklist(['libvirt', 'simulated'], 'must be libvirt or simulated'),
+    HYPERVISOR: v.pipe(
+      v.optional(v.string(), ''),
+      v.picklist(['libvirt', 'simulated'], 'must be libvirt or simulated'),
+    ),
     SIMULATED_NODES: v.optional(whole(1, 20_000), '1'),
     SIMULATED_DELAY_MS: v.optional(whole(0, 60_000), '20'),
     LIBVIRT_URI: v.optional(v.string(), 'qemu:///system'),

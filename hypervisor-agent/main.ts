@@ -13,13 +13,14 @@ run().catch(error => {
 })
 
 async function run(): Promise<void> {
-  const config = agentConfig(process.env)
+  const config = agentConfig()
   const log = openLog(config.logLevel)
   const manager = serviceManager({ ...config, log })
   const nodes = await openNodes(config, line => log.warn(line))
   const { natsServers, natsSeedFile } = config
   // Ready means: state and hypervisor are there. NATS may come later, and an agent does not wait for it to be called started.
   await manager.ready(`hypervisor ${config.hypervisor} answers; connecting to ${natsServers.join(', ')}`)
+  log.info({ servers: natsServers, hypervisor: config.hypervisor }, 'connecting to NATS')
   const connections: NatsConnection[] = []
   const stopWatching = manager.watch(async () => {
     await Promise.all(nodes.slice(0, 1).map(node => settled(node.hypervisor.ping())))

@@ -53,7 +53,7 @@ export interface Node {
 }
 
 export interface AgentOptions
-  extends Partial<Pick<ExecutorOptions, 'limitMsOf' | 'timings' | 'progressEveryMs' | 'now'>> {
+  extends Partial<Pick<ExecutorOptions, 'limitMsOf' | 'timings' | 'progressEveryMs' | 'retryMs' | 'now'>> {
   through?: (hypervisor: Hypervisor) => Hypervisor
   parallel?: number
   slotHoldMs?: number
