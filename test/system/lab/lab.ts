@@ -224,6 +224,7 @@ function difference(now: World, before: World): string[] {
 async function makePool(qcow2: string): Promise<void> {
   const target = join(folder, 'pool')
   await mkdir(target, { recursive: true, mode: 0o755 })
+  await mkdir(join(folder, 'consoles'), { mode: 0o755 })
   await virsh('pool-define-as', pool, 'dir', '--target', target)
   await virsh('pool-start', pool)
   const bytes = String((await stat(qcow2)).size)

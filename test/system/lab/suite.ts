@@ -23,7 +23,12 @@ export async function systemSuite(name: string, { muster: wanted = false } = {})
   test.before(async () => {
     lab = await startLab()
     if (!wanted) return
-    const env = { HYPERVISOR: 'libvirt', DOMAIN_TYPE: 'qemu', STORAGE_POOL: lab.pool }
+    const env = {
+      HYPERVISOR: 'libvirt',
+      DOMAIN_TYPE: 'qemu',
+      STORAGE_POOL: lab.pool,
+      CONSOLE_DIR: join(lab.folder, 'consoles'),
+    }
     muster = await startMuster({ dataDir: join(lab.folder, 'data'), env })
   })
   test.after(async () => {
