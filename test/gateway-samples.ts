@@ -64,7 +64,7 @@ export function preparedBackend(): FakeBackend {
   backend.put.task({})
   const network = { name: 'net0', state: 'active', autostart: 'yes', persistent: 'yes', bridge: 'br0', vlan: 10 }
   backend.reads.set('machine_load', { value: { uuid: VM, state: 'running' } })
-  backend.reads.set('machine_info', { value: { vnc: { host: '10.0.0.1', port: 5900, display: 0 } } })
+  backend.reads.set('machine_info', { value: JSON.stringify({ vnc: { host: '10.0.0.1', port: 5900, display: 0 } }) })
   backend.reads.set('network_list', { value: [network] })
   backend.reads.set('network_load', { value: network })
   backend.machines.set('vm', { kind: 'vm', initial: 'absent', states: [], mermaid: 'stateDiagram-v2\n' })

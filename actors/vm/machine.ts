@@ -290,6 +290,8 @@ function settle() {
       before: null,
       modified_at: event.at,
       settled_at: Math.max(context.settled_at, event.type === 'task_ended' ? event.ended_at : 0),
+      // The agent's last look, so that listings need not wait for the next status event.
+      ...(event.type === 'task_ended' && event.vm ? { observed: lookedAt(event.vm, event.ended_at) } : {}),
       failure: failure ? { verb, code: failure.code, message: failure.message, at: event.at } : null,
     }
   })
@@ -300,12 +302,7 @@ function note() {
   return states.assign(({ context, event }) => {
     if (event.type !== 'reported') return {}
     const { vm } = event
-    const observed = {
-      state: vm.state,
-      at: event.seen_at,
-      domain_id: numberOr(vm['domain_id'], null),
-      domain_state: stringOr(vm['domain_state'], null),
-    }
+    const observed = lookedAt(vm, event.seen_at)
     if (context.server_uuid) return { observed }
     return {
       observed,
@@ -323,6 +320,15 @@ function note() {
       modified_at: event.at,
     }
   })
+}
+
+function lookedAt(vm: { state: string } & Record<string, unknown>, at: number): VmContext['observed'] {
+  return {
+    state: vm.state,
+    at,
+    domain_id: numberOr(vm['domain_id'], null),
+    domain_state: stringOr(vm['domain_state'], null),
+  }
 }
 
 function dropNext({ context }: { context: VmContext }): Operation[] {

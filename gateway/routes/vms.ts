@@ -84,7 +84,7 @@ export const vmRows: AnyRow[] = [
     handle: async ({ server, vm, params, reqId }, backend) => {
       const types = params.info ? { types: params.info } : {}
       const outcome = await read(backend, server, 'machine_info', { uuid: vm.uuid, ...types }, reqId)
-      return 'error' in outcome ? asNotFound(outcome.error, vm) : { status: 200, body: outcome.value }
+      return 'error' in outcome ? asNotFound(outcome.error, vm) : { status: 200, body: infoOf(outcome.value) }
     },
   }),
   row({
@@ -100,7 +100,7 @@ export const vmRows: AnyRow[] = [
     handle: async ({ server, vm, reqId }, backend) => {
       const outcome = await read(backend, server, 'machine_info', { uuid: vm.uuid, types: ['vnc'] }, reqId)
       if ('error' in outcome) return asNotFound(outcome.error, vm)
-      const screen = v.safeParse(Screen, outcome.value)
+      const screen = v.safeParse(Screen, infoOf(outcome.value))
       if (!screen.success) return { error: rejection('VmNotRunning', 'The VM has no screen now') }
       const { host, port } = screen.output.vnc
       return { status: 200, body: { host, port } }
@@ -153,6 +153,16 @@ export const vmRows: AnyRow[] = [
 ]
 
 const Screen = v.looseObject({ vnc: v.looseObject({ host: v.string(), port: v.number() }) })
+
+/** Node agents answer this read with a text that holds JSON; callers are promised an object. */
+function infoOf(value: unknown): unknown {
+  if (typeof value !== 'string') return value
+  try {
+    return JSON.parse(value)
+  } catch {
+    return {}
+  }
+}
 
 type Verb = 'start' | 'stop' | 'kill' | 'reboot' | 'destroy'
 
