@@ -85,8 +85,14 @@ test(
     assert.is(vm?.vnc?.host, '127.0.0.1')
     assert.match(await greeting(vm?.vnc?.port ?? 0), /^RFB 003\.008\n/)
     assert.ok((vm?.disks[0]?.allocated_bytes ?? 0) > 0)
-    await hypervisor.pressPowerButton(wanted.uuid)
-    await becomes(wanted.uuid, 'stopped')
+    // A guest under load may not listen yet when it says it is ready: the button is pressed again, as the tasks do.
+    await eventually(
+      async () => {
+        await hypervisor.pressPowerButton(wanted.uuid)
+        return (await hypervisor.listVms()).some(one => one.uuid === wanted.uuid && one.state === 'stopped')
+      },
+      { withinMs: 90_000, everyMs: 2_000, what: 'the guest going off' },
+    )
     assert.is((await hypervisor.loadVm(wanted.uuid))?.vnc, undefined)
     await hypervisor.removeVm(wanted.uuid)
     await hypervisor.deleteNetwork('guests-42')
