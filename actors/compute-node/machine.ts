@@ -307,12 +307,14 @@ function endOf(at: number, failure?: { code: string; message: string }, result?:
   }
 }
 
-/** The VM in a result: a summary, null if it is gone, undefined if the agent did not say. */
-function vmOf(result: unknown): { state: string } | null | undefined {
+/** The VM in a result: what its record shows of a summary, null if it is gone, undefined if the agent did not say. */
+function vmOf(result: unknown): Record<string, unknown> | null | undefined {
   if (typeof result !== 'object' || result === null || !('vm' in result)) return undefined
   const { vm } = result
   if (vm === null) return null
-  return typeof vm === 'object' && 'state' in vm && typeof vm.state === 'string' ? { state: vm.state } : undefined
+  if (typeof vm !== 'object' || !('state' in vm) || typeof vm.state !== 'string') return undefined
+  const { state, domain_id, domain_state } = vm as Record<string, unknown>
+  return { state, domain_id, domain_state }
 }
 
 const reply = (value: unknown): Effect[] => [{ type: 'reply', value }]

@@ -42,6 +42,15 @@ test('a create becomes a task, is offered, and leaves a running VM with nothing 
   assert.equal(fleet.record('cn', SERVER).timers, {})
 })
 
+test('the end of a task shows the VM as its node saw it', () => {
+  const fleet = running()
+  fleet.command('vm', VM, 'reboot', { task_id: taskId(2) })
+  fleet.settle()
+  complete(fleet, taskId(2), { vm: { uuid: VM, state: 'running', domain_id: 7, domain_state: 'running' } })
+  const { observed } = contextOf(fleet)
+  assert.equal([observed?.domain_id, observed?.domain_state], [7, 'running'])
+})
+
 test('a create that fails leaves an incomplete VM that can be created again, and is forgotten after a day', () => {
   const fleet = makeFleet()
   registered(fleet)
