@@ -49,7 +49,7 @@ test(
     const console = await lab().console('lab-a')
     await console.sees(/MUSTER-GUEST ready/)
     match(await console.text(), /DISKBOOT-OK/)
-    match(await console.text(), /DISK sda sectors=\d+ driver=virtio_scsi/)
+    match(await console.text(), /DISK sda sectors=\d+ driver=virtio_scsi address=0:0:0:0/)
     match(await console.text(), new RegExp(`NIC eth0 mac=${macs.a} ip=${guestAddress(macs.a)}`))
     await lab().virsh('shutdown', 'lab-a')
     await eventually(async () => (await lab().virsh('domstate', 'lab-a')).trim() === 'shut off', { withinMs: 20_000 })

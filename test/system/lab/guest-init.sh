@@ -10,7 +10,7 @@ mount -t devtmpfs devtmpfs /dev
 exec < /dev/ttyS0 > /dev/ttyS0 2>&1
 stty -echo
 
-modprobe -a virtio_pci virtio_scsi sd_mod virtio_net button evdev 8021q
+modprobe -a virtio_pci virtio_net button evdev 8021q
 
 # The button is watched before anything slow: an ACPI stop sent to a guest that does not listen yet is lost.
 for device in /sys/class/input/event*; do
@@ -18,18 +18,31 @@ for device in /sys/class/input/event*; do
   (dd if="/dev/input/${device##*/}" of=/dev/null bs=24 count=1 2>/dev/null && echo 'MUSTER-GUEST power button' && sync && poweroff -f) &
 done
 
-tries=0
-until [ -e /dev/sda ] || [ $tries -ge 50 ]; do usleep 100000; tries=$((tries + 1)); done
+# The kernel names disks as its parallel probes happen to end. Looked for one after the other they are named by their address,
+# so that a name shows what the hypervisor decided.
+modprobe scsi_mod scan=manual
+modprobe -a virtio_scsi sd_mod
+target=0
+misses=0
+while [ $misses -lt 3 ]; do
+  echo "0 $target 0" > /sys/class/scsi_host/host0/scan
+  tries=0
+  if [ -d /sys/bus/scsi/devices/0:0:$target:0 ]; then
+    until [ -d /sys/bus/scsi/devices/0:0:$target:0/block ] || [ $tries -ge 50 ]; do usleep 20000; tries=$((tries + 1)); done
+  else
+    misses=$((misses + 1))
+  fi
+  target=$((target + 1))
+done
 
 echo
 grep -q muster.diskboot /proc/cmdline && echo 'DISKBOOT-OK'
 echo "BOOT $(cat /proc/sys/kernel/random/boot_id) memory_kib=$(awk '/MemTotal/ {print $2}' /proc/meminfo) cpus=$(grep -c ^processor /proc/cpuinfo)"
 for path in /sys/block/sd*; do
   [ -e "$path" ] || continue
-  address=$(readlink -f "$path/device")
-  host=${address##*/}
-  host=host${host%%:*}
-  echo "DISK ${path##*/} sectors=$(cat "$path/size") driver=$(cat "/sys/class/scsi_host/$host/proc_name") model=$(cat "$path/device/model" | tr ' ' '_')"
+  # <host>:<channel>:<target>:<lun>
+  address=$(basename "$(readlink -f "$path/device")")
+  echo "DISK ${path##*/} sectors=$(cat "$path/size") driver=$(cat "/sys/class/scsi_host/host${address%%:*}/proc_name") address=$address"
 done
 ip link set lo up
 number=0
