@@ -35,7 +35,8 @@ export async function openFleet(nc: NatsConnection, warn: (problem: string, erro
     candidates: async () => {
       await Promise.all([servers.barrier(), inventory.barrier()])
       return [...servers.entries()].map(([uuid, server]) => {
-        const free = inventory.get(key.status(uuid))
+        // A server that has just registered for the first time has nothing running yet that Muster should count.
+        const free = inventory.get(key.status(uuid)) ?? inventory.get(key.sysinfo(uuid))
         return { uuid, ...server, freeMib: free === undefined ? undefined : free - promisedMib(uuid) }
       })
     },
@@ -56,9 +57,12 @@ function projectServer(value: unknown): { status: string; setup: boolean } | und
   return { status: status ?? 'unknown', setup: snapshot.context.setup === true }
 }
 
-/** Free memory of a status event, MiB. */
+/** MiB: what a status event says is free; of a sysinfo, all that the server has. */
 function projectFree(name: string, value: unknown): number | undefined {
-  if (parseInventoryKey(name)?.part !== 'status') return undefined
+  if (parseInventoryKey(name)?.part === 'sysinfo') {
+    const mib = Number((value as { 'MiB of Memory'?: unknown })['MiB of Memory'] ?? Number.NaN)
+    return Number.isFinite(mib) ? mib : undefined
+  }
   const free = (value as { meminfo?: { availrmem_bytes?: number } }).meminfo?.availrmem_bytes
   return free === undefined ? undefined : Math.floor(free / bytesPerMib)
 }
