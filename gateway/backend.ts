@@ -33,6 +33,8 @@ export type Vm = Pick<
   state: string
   /** Is there a domain, or one being made. */
   present: boolean
+  /** Task of the operation in flight. */
+  task_id: string | null
   domain_id: number | null
   domain_state: string | null
 }
@@ -56,6 +58,8 @@ export interface Shelf<T> {
   /** From the leader: decides before anything is refused. */
   load(id: string): Promise<T | undefined>
   all(): Iterable<T>
+  /** Resolves once the entry is as wanted, by all that was acknowledged before; or when the limit has passed. */
+  until(id: string, wanted: (value: T | undefined) => boolean, limitMs: number): Promise<void>
 }
 
 export interface VmShelf extends Shelf<Vm> {

@@ -63,6 +63,10 @@ export async function openNatsBackend({ nc, sender, warn }: NatsBackendOptions):
       return entry && project(entry.value)
     },
     all: () => values(of),
+    until: async (id, wanted, limitMs) => {
+      await of.barrier()
+      if (!wanted(of.get(id))) await changed(of, id, wanted, limitMs)
+    },
   })
 
   return {
@@ -112,6 +116,20 @@ export async function openNatsBackend({ nc, sender, warn }: NatsBackendOptions):
 
 function* values<T>(view: View<T>): Iterable<T> {
   for (const [, value] of view.entries()) yield value
+}
+
+function changed<T>(view: View<T>, id: string, wanted: (value: T | undefined) => boolean, limitMs: number) {
+  return new Promise<void>(resolve => {
+    const finish = () => {
+      clearTimeout(late)
+      stop()
+      resolve()
+    }
+    const stop = view.onChange(({ key, value }) => {
+      if (key === id && wanted(value)) finish()
+    })
+    const late = setTimeout(finish, limitMs)
+  })
 }
 
 /** VMs by server and by name: neither may cost a walk over all VMs of the fleet. */

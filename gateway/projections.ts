@@ -21,6 +21,7 @@ export function projectVm(value: unknown): Vm | undefined {
   if (!context || state === 'absent' || state === 'forgotten') return undefined
   const { uuid, server_uuid, name, alias, owner_uuid, brand, ram, vcpus, cpu_cap, quota } = context as unknown as Vm
   const { host_key, discovered, modified_at } = context as unknown as Vm
+  const operation = context['operation'] as { task_id: string } | null
   const observed = context['observed'] as { domain_id: number | null; domain_state: string | null } | null
   return {
     uuid,
@@ -38,6 +39,7 @@ export function projectVm(value: unknown): Vm | undefined {
     modified_at,
     state: status,
     present: !absent.includes(state),
+    task_id: operation?.task_id ?? null,
     domain_id: observed?.domain_id ?? null,
     domain_state: observed?.domain_state ?? null,
   }

@@ -24,17 +24,42 @@ export function started(outcome: { value: { id: string } } | { error: Rejection 
   return { status: 200, body: outcome.value, headers: taskHeaders(outcome.value.id) }
 }
 
+/** Longest an answer waits for the actors behind a task that has ended. */
+const SETTLE_MS = 3_000
+
+/**
+ * A task's end is durable a moment before its VM's actor has heard of it. Whoever was told of the end must not find the VM, or the
+ * hostname it had, as they were before: resolves when neither is.
+ */
+export async function settled(backend: Backend, { id, vm_uuid }: TaskRecord, host?: string): Promise<void> {
+  if (!vm_uuid) return
+  try {
+    await backend.vms.until(vm_uuid, vm => vm?.task_id !== id, SETTLE_MS)
+    if (!host || (backend.vms.get(vm_uuid)?.present ?? false)) return
+    await backend.hosts.until(host, bound => bound?.vm_uuid !== vm_uuid, SETTLE_MS)
+  } catch {
+    // The end of the task is true all the same.
+  }
+}
+
 /**
  * Waits for a task; `done` is answered for success, the task's own refusal for failure, and after 120 s 504 with its id.
- * A caller who leaves costs nothing: the wait ends, the task goes on.
+ * A caller who leaves costs nothing: the wait ends, the task goes on. `host`: the hostname's key, if it is a host's VM.
  */
-export async function whenEnded(backend: Backend, id: string, signal: AbortSignal, done: Answer): Promise<Answer> {
+export async function whenEnded(
+  backend: Backend,
+  id: string,
+  signal: AbortSignal,
+  done: Answer,
+  host?: string,
+): Promise<Answer> {
   const task = await backend.tasks.ended(id, { deadlineMs: REQUEST_WAIT_MS, signal })
   const headers = taskHeaders(id)
   if (!task) {
     const message = `The task has not ended yet; ask GET /tasks/${id}/wait`
     return { error: rejection('RequestTimedOut', message), headers, extra: { id } }
   }
+  await settled(backend, task, host)
   if (task.status === 'failure') return { error: failureOf(task), headers, extra: { id } }
   return { ...done, headers: { ...done.headers, ...headers } }
 }

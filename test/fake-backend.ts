@@ -69,6 +69,10 @@ export function fakeBackend(): FakeBackend {
     get: (id: string) => items.get(id),
     load: async (id: string) => items.get(id),
     all: () => items.values(),
+    until: async (id: string, wanted: (value: T | undefined) => boolean, limitMs: number) => {
+      const end = performance.now() + limitMs / 10
+      while (!wanted(items.get(id)) && performance.now() < end) await new Promise(resolve => setTimeout(resolve, 2))
+    },
   })
   const putTask = (task: Partial<TaskRecord>) => {
     const id = task.id ?? TASK
@@ -200,6 +204,7 @@ const exampleVm: Vm = {
   modified_at: Date.parse('2026-01-02T03:04:05Z'),
   state: 'running',
   present: true,
+  task_id: null,
   domain_id: 7,
   domain_state: 'running',
 }

@@ -138,7 +138,8 @@ function create(path: string, name: 'hostname' | 'host', operation: string): Any
       const outcome = await backend.call('host', hostKey(spec.name), 'create', order, { key, reqId })
       if ('error' in outcome) return outcome
       const location = `/hosts/${spec.name}`
-      return whenEnded(backend, outcome.value.id, signal(), { status: 201, body: outcome.value, headers: { location } })
+      const done = { status: 201, body: outcome.value, headers: { location } }
+      return whenEnded(backend, outcome.value.id, signal(), done, hostKey(spec.name))
     },
   })
 }
@@ -159,5 +160,5 @@ async function operate(
     outcome = await backend.call('vm', vm.uuid, verb, order, { key, reqId })
   }
   if ('error' in outcome) return outcome
-  return whenEnded(backend, outcome.value.id, signal(), { status: 204 })
+  return whenEnded(backend, outcome.value.id, signal(), { status: 204 }, hostKey(hostname))
 }

@@ -4,7 +4,7 @@ import { rejection } from '../../actors/contract/errors.ts'
 import { TaskRecord } from '../../actors/contract/task.ts'
 import type { Backend } from '../backend.ts'
 import { type AnyRow, row } from '../row.ts'
-import { shownTask, TASK_WAIT_MS } from '../tasks.ts'
+import { settled, shownTask, TASK_WAIT_MS } from '../tasks.ts'
 
 const shown = v.omit(TaskRecord, ['params'])
 const noSuchTask = { error: rejection('ResourceNotFound', 'no such task found') }
@@ -38,8 +38,12 @@ export const taskRows: AnyRow[] = [
     handle: async ({ all, params, signal }, backend) => {
       const task = await find(backend, all['taskid'])
       if (!task) return noSuchTask
-      if (task.status !== 'active') return { status: 200, body: shownTask(task) }
+      if (task.status !== 'active') {
+        await settled(backend, task)
+        return { status: 200, body: shownTask(task) }
+      }
       const ended = await backend.tasks.ended(task.id, { deadlineMs: waitMs(params.timeout), signal: signal() })
+      if (ended) await settled(backend, ended)
       return { status: 200, body: shownTask(ended ?? (await backend.tasks.load(task.id)) ?? task) }
     },
   }),

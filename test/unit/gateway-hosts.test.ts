@@ -191,6 +191,22 @@ test('delete and start go through the host\u2019s actor and are answered at the 
   )
 })
 
+test('a delete is answered when the hostname is free', async () => {
+  const { ask, backend } = gateway()
+  const key = hostKey('one.example.com')
+  const uuid = '55555555-5555-4555-8555-555555555555'
+  backend.put.host(key, { vm_uuid: uuid })
+  backend.answers.set('host.destroy', ({ params }) => {
+    const id = String(params['task_id'])
+    backend.put.task({ id, status: 'complete', vm_uuid: uuid })
+    backend.put.vm({ uuid, name: 'one.example.com', present: false, state: 'destroyed' })
+    setTimeout(() => backend.put.host(key, { vm_uuid: null }), 30)
+    return { value: { id } }
+  })
+  assert.is((await ask('DELETE', '/hosts/one.example.com')).status, 204)
+  assert.is(backend.hosts.get(key)?.vm_uuid, null)
+})
+
 test('a discovered domain, which has no host\u2019s actor, is reached through its VM', async () => {
   const { ask, backend } = gateway()
   backend.answers.set('host.destroy', refusing('VmNotFound'))

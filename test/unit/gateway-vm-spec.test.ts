@@ -9,7 +9,7 @@ import { suite } from '../suite.ts'
 
 const test = suite('payload to VmSpec')
 
-const ids = { vm: () => made, task: () => made, mac: (index: number) => `52:54:00:00:00:0${index}` }
+const ids = { ...randomIds, vm: () => made, task: () => made, mac: (index: number) => `52:54:00:00:00:0${index}` }
 const made = '66666666-6666-4666-8666-666666666666'
 const image = '77777777-7777-4777-8777-777777777777'
 

@@ -197,6 +197,22 @@ test('a wait ends with the task, and at its limit shows the task as it stands', 
   assert.is((await ask('GET', `/tasks/${TASK}/wait`)).body.status, 'complete')
 })
 
+test('a wait is answered when the VM knows of the end too', async () => {
+  const { ask, backend } = gateway()
+  backend.put.task({ status: 'complete', vm_uuid: VM })
+  backend.put.vm({ task_id: TASK })
+  let answered = false
+  const wait = ask('GET', `/tasks/${TASK}/wait`).then(({ body }) => {
+    answered = true
+    return body.status
+  })
+  await ask('GET', '/ping')
+  await new Promise(resolve => setTimeout(resolve, 30))
+  assert.is(answered, false)
+  backend.put.vm({ task_id: null })
+  assert.is(await wait, 'complete')
+})
+
 test('a waiter who leaves ends the wait', async () => {
   const { ask, backend } = gateway()
   const leaving = new AbortController()

@@ -1,0 +1,163 @@
+/**
+ * Muster on a real nats-server: actor host, allocator and simulated nodes in this process, gateways as processes of their own with a
+ * port each. `stop()` ends everything.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { pino } from 'pino'
+import { startAgent } from '../hypervisor-agent/agent.ts'
+import { openLink } from '../hypervisor-agent/link.ts'
+import { type SimulatedHypervisor, simulatedHypervisor } from '../hypervisor-agent/simulated/simulated.ts'
+import { projectDir } from '../scripts/config.ts'
+import { createActorHost } from '../services/actor-host/host.ts'
+import { openFleet } from '../services/allocator/fleet.ts'
+import { serveChoices } from '../services/allocator/serve.ts'
+import { connectNats, type NatsConnection } from '../services/nats/connect.ts'
+import { provision } from '../services/nats/provision.ts'
+import { eventually } from './eventually.ts'
+import { startNats } from './nats.ts'
+
+const silent = pino({ level: 'silent' })
+
+export interface MusterFixture {
+  nc: NatsConnection
+  /** Uuids of the nodes, in the order they were started. */
+  servers: string[]
+  hypervisors: SimulatedHypervisor[]
+  gateway(): Promise<GatewayProcess>
+  /** One more simulated node; resolves when the fleet knows it. */
+  node(delayMs?: number): Promise<string>
+  stop(): Promise<void>
+}
+
+export interface GatewayProcess {
+  url: string
+  pid: number
+  ask(method: string, path: string, options?: Ask): Promise<Answered>
+  /** Sends the signal and resolves with the exit code. */
+  end(signal: NodeJS.Signals): Promise<number | null>
+  log(): string
+}
+
+export interface Ask {
+  body?: unknown
+  headers?: Record<string, string>
+  signal?: AbortSignal
+}
+
+export interface Answered {
+  status: number
+  headers: Headers
+  // biome-ignore lint/suspicious/noExplicitAny: what a test expects of a body says its type
+  body: any
+}
+
+export async function startMuster({ nodes = 1 } = {}): Promise<MusterFixture> {
+  const nats = await startNats()
+  const undo: (() => unknown)[] = [() => nats.stop()]
+  const connection = async (inboxOwner: string) => {
+    const nc = await connectNats({ servers: nats.urls, name: inboxOwner, inboxOwner })
+    undo.push(() => nc.close())
+    return nc
+  }
+  const nc = await connection('admin')
+  await provision(nc)
+  const host = createActorHost({ nc: await connection('host'), hostId: `test-${randomUUID()}`, log: silent })
+  await host.start()
+  undo.push(() => host.stop())
+  const allocatorNc = await connection('allocator')
+  const fleet = await openFleet(allocatorNc, () => {})
+  undo.push(
+    serveChoices(allocatorNc, fleet, () => {}),
+    () => fleet.close(),
+  )
+
+  const fixture: MusterFixture = {
+    nc,
+    servers: [],
+    hypervisors: [],
+    node: async (delayMs = 1) => {
+      const uuid = randomUUID()
+      const stateDir = mkdtempSync(join(tmpdir(), 'muster-node-'))
+      const hypervisor = simulatedHypervisor({ seed: uuid, delays: { call: delayMs, boot: delayMs, acpi: delayMs } })
+      await hypervisor.open()
+      const agentNc = await connection(uuid)
+      const timings = { settleMs: 20, apartMs: 60, heartbeatMs: 500, pressEveryMs: 40, lookEveryMs: 20 }
+      const link = openLink(agentNc, uuid)
+      const agent = await startAgent({ serverUuid: uuid, hypervisor, link, stateDir, log: silent, timings })
+      undo.push(
+        () => rmSync(stateDir, { recursive: true, force: true }),
+        () => hypervisor.close(),
+        () => agent.stop(),
+      )
+      await eventually(
+        async () => (await fleet.candidates()).some(server => server.uuid === uuid && server.freeMib !== undefined),
+        { withinMs: 15_000, what: 'the node to be known' },
+      )
+      fixture.servers.push(uuid)
+      fixture.hypervisors.push(hypervisor)
+      return uuid
+    },
+    gateway: async () => {
+      const made = await startGateway(nats.url)
+      undo.push(() => made.end('SIGKILL'))
+      return made
+    },
+    stop: async () => {
+      for (const step of undo.splice(0).reverse()) await step()
+    },
+  }
+  try {
+    for (let n = 0; n < nodes; n++) await fixture.node()
+  } catch (error) {
+    await fixture.stop()
+    throw error
+  }
+  return fixture
+}
+
+async function startGateway(natsUrl: string): Promise<GatewayProcess> {
+  const env = { PATH: process.env['PATH'], NATS_URL: natsUrl, PORT: '0', LOG_LEVEL: 'info' }
+  const child: ChildProcess = spawn(process.execPath, ['--import', 'tsx', join(projectDir, 'gateway/main.ts')], {
+    cwd: projectDir,
+    env,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  let output = ''
+  for (const stream of [child.stdout, child.stderr]) {
+    stream?.on('data', chunk => {
+      output += chunk
+    })
+  }
+  const port = await eventually(() => /"port":(\d+),"msg":"listening"/.exec(output)?.[1], {
+    withinMs: 15_000,
+    what: 'a listening gateway',
+  })
+  const url = `http://127.0.0.1:${port}`
+  return {
+    url,
+    pid: child.pid ?? 0,
+    log: () => output,
+    end: async signal => {
+      if (child.exitCode !== null || child.signalCode !== null) return child.exitCode
+      const ended = once(child, 'exit')
+      child.kill(signal)
+      const [code] = await ended
+      return code
+    },
+    ask: async (method, path, { body, headers = {}, signal } = {}) => {
+      const response = await fetch(`${url}${path}`, {
+        method,
+        headers: { ...(body === undefined ? {} : { 'content-type': 'application/json' }), ...headers },
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+        ...(signal ? { signal } : {}),
+      })
+      const text = await response.text()
+      return { status: response.status, headers: response.headers, body: text === '' ? undefined : JSON.parse(text) }
+    },
+  }
+}
