@@ -70,6 +70,8 @@ export interface StartSettings {
   /** Where libvirt may listen, in the order to try. */
   libvirtSockets: string[]
   natsServer: NatsServerSettings
+  /** npm puts a shell in between, which does not pass signals on. */
+  startedByNpm: boolean
   env: NodeJS.ProcessEnv
 }
 
@@ -100,6 +102,7 @@ export function startSettings(env: NodeJS.ProcessEnv = process.env): StartSettin
       LIBVIRT_SOCKET: v.optional(v.string()),
       XDG_RUNTIME_DIR: v.optional(v.string()),
       NATS_FETCH: v.optional(fetching, 'auto'),
+      npm_lifecycle_event: v.optional(v.string()),
     }),
     given,
   )
@@ -115,6 +118,7 @@ export function startSettings(env: NodeJS.ProcessEnv = process.env): StartSettin
     libvirtUri: read.LIBVIRT_URI,
     libvirtSockets: read.LIBVIRT_SOCKET ? [read.LIBVIRT_SOCKET] : ['/var/run/libvirt/libvirt-sock', ...session],
     natsServer: natsServerSettings(given),
+    startedByNpm: read.npm_lifecycle_event === 'start',
     env,
   }
 }

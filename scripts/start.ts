@@ -104,11 +104,13 @@ async function ownNats(
     env: { ...settings.env, NATS_NAME: 'muster', NATS_STORE: join(dataDir, 'nats/store') },
   }
   const nats = { url, seedFile }
-  await children.start(program, async () => {
+  const asAdmin = async (act: (nc: NatsConnection) => Promise<void>) => {
     const nc = await connectAsAdmin(nats)
-    await nc.close()
-    return true
-  })
+    await act(nc).finally(() => nc.close())
+  }
+  const ready = () => asAdmin(async () => {}).then(() => true)
+  // Buckets in memory are gone when their only server ends, and nobody else may make them.
+  await children.start(program, ready, { again: () => asAdmin(provision) })
   return nats
 }
 
@@ -148,14 +150,18 @@ async function allRunning(url: string, servers: string[]): Promise<boolean> {
 async function run(settings: StartSettings, say: Say): Promise<void> {
   const interrupted = new AbortController()
   const signalled = new Promise<void>(resolve => {
-    for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-      process.on(name, () => {
-        if (interrupted.signal.aborted) process.exit(130)
-        say('stopping')
-        interrupted.abort()
-        resolve()
-      })
+    const interrupt = () => {
+      if (interrupted.signal.aborted) return
+      say('stopping')
+      interrupted.abort()
+      resolve()
     }
+    for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+      process.on(name, () => (interrupted.signal.aborted ? process.exit(130) : interrupt()))
+    }
+    // A signal to npm ends npm and its shell only.
+    const parent = process.ppid
+    if (settings.startedByNpm) setInterval(() => process.ppid !== parent && interrupt(), 250).unref()
   })
   const stop = await start(settings, say, interrupted.signal).catch(error => {
     if (interrupted.signal.aborted) return undefined

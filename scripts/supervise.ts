@@ -16,6 +16,12 @@ export interface Program {
   env: NodeJS.ProcessEnv
 }
 
+export interface StartOptions {
+  readyMs?: number
+  /** What has to be done each time a program that died is ready again. */
+  again?: () => Promise<void>
+}
+
 export interface SupervisorOptions {
   logDir: string
   say: (line: string) => void
@@ -26,7 +32,7 @@ export interface SupervisorOptions {
 
 export interface Supervisor {
   /** Starts a program and waits until `ready` is true; throws when it keeps dying or is not ready within `readyMs`. */
-  start(program: Program, ready: () => Promise<boolean>, options?: { readyMs?: number }): Promise<void>
+  start(program: Program, ready: () => Promise<boolean>, options?: StartOptions): Promise<void>
   /** Pids now, by program name. */
   pids(): Record<string, number>
   /** Ends everything in reverse order of starting; what does not end within `graceMs` is killed. */
@@ -69,15 +75,33 @@ export function supervisor({ logDir, say, signal, graceMs = limits.graceMs }: Su
       one.lastWords = `${program.name} ended (${how})${complaint(one)}`
       if (!one.ready && one.deaths >= limits.earlyDeaths) return
       say(`${one.lastWords}; starting it again in ${one.pauseMs / 1000} s (log: ${log})`)
-      one.timer = setTimeout(() => launch(one), one.pauseMs)
+      one.timer = setTimeout(() => relaunch(one), one.pauseMs)
       one.pauseMs = Math.min(one.pauseMs * 2, limits.pauseMs.most)
     }
     child.once('error', error => died(error.message))
     child.once('exit', (code, signal) => died(signal ?? `exit code ${code}`))
   }
 
+  /** A program that has served once is made ready again as often as it takes; its death meanwhile begins anew. */
+  const relaunch = async (one: Watched) => {
+    launch(one)
+    const child = one.child
+    if (!one.ready || !one.again) return
+    while (one.child === child && !stopping) {
+      const done = await one
+        .isReady()
+        .then(
+          isReady => isReady && one.again?.().then(() => true),
+          () => false,
+        )
+        .catch(() => false)
+      if (done) return
+      await new Promise(resolve => setTimeout(resolve, 100))
+    }
+  }
+
   return {
-    async start(program, ready, { readyMs = limits.readyMs } = {}) {
+    async start(program, ready, { readyMs = limits.readyMs, again } = {}) {
       const one: Watched = {
         program,
         log: join(logDir, `${program.file}.log`),
@@ -85,6 +109,8 @@ export function supervisor({ logDir, say, signal, graceMs = limits.graceMs }: Su
         child: undefined,
         launchedAt: 0,
         ready: false,
+        isReady: ready,
+        again,
         deaths: 0,
         pauseMs: limits.pauseMs.first,
         lastWords: '',
@@ -145,6 +171,8 @@ interface Watched {
   child: ChildProcess | undefined
   launchedAt: number
   ready: boolean
+  isReady: () => Promise<boolean>
+  again: (() => Promise<void>) | undefined
   deaths: number
   pauseMs: number
   lastWords: string

@@ -44,6 +44,7 @@ export function runStart(env: NodeJS.ProcessEnv, { uid, command }: StartOptions 
   const closed = once(child, 'close')
   const over = () => child.exitCode ?? child.signalCode
   const output = () => said.stdout + said.stderr
+  const has = (text: string | RegExp) => (typeof text === 'string' ? output().includes(text) : text.test(output()))
   const ended = async (withinMs = 20_000) => {
     await eventually(() => over() !== null, { withinMs, what: `the end of start (so far: ${output()})` })
     await closed
@@ -55,7 +56,7 @@ export function runStart(env: NodeJS.ProcessEnv, { uid, command }: StartOptions 
     stderr: () => said.stderr,
     ended,
     says: async (text, withinMs = 60_000) => {
-      const found = await eventually(() => (output().match(text) ? 'said' : over() === null ? '' : 'over'), {
+      const found = await eventually(() => (has(text) ? 'said' : over() === null ? '' : 'over'), {
         withinMs,
         what: `${text} in the output (so far: ${output()})`,
       }).catch((error: Error) => error)
