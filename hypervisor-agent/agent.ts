@@ -75,6 +75,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const proceeding = new Set<string>()
   /** Takes installs on that are due. Each VM in its lane, so that a task of it is not disturbed. */
   async function proceedInstalls(): Promise<void> {
+    if (installs.isIdle()) return
     for (const uuid of installs.due(await hypervisor.listVms())) {
       if (proceeding.has(uuid)) continue
       proceeding.add(uuid)

@@ -32,7 +32,7 @@ export interface ExecutorOptions {
   now: () => number
   /** Least time between two progress reports of a task, ms. */
   progressEveryMs?: number
-  /** How long a task waits whose journal entry cannot be written, ms. */
+  /** How long a task waits whose journal entry cannot be written, or whose hypervisor is away, until it tries again, ms. */
   retryMs?: number
   /** Replaces a row's limit; for tests. */
   limitMsOf?: (task: TaskName) => number
@@ -43,12 +43,14 @@ export interface Executor {
   accept(offer: TaskOffer): Promise<Reply>
   /** Goes on with what the journal holds; once, at start. */
   resume(): void
-  /** VMs that a task is making now. */
-  creating(): Set<string>
+  /** VMs that are being made now, and the task that makes each. */
+  creating(): Map<string, string>
   /** Stops working at once. What was running stays in the journal; guests are not touched. */
   stop(): void
 }
 
+/** For so long a task waits for a hypervisor that has gone (libvirtd restarts), ms. */
+const returnLimitMs = 60_000
 const undoLimitMs = 5 * 60_000
 const lastLookMs = 5_000
 
@@ -161,8 +163,8 @@ export function openExecutor(options: ExecutorOptions): Executor {
     const progress = progressOf(entry, ending.signal, cancelled)
     try {
       const params = v.parse(TASKS[name].params, entry.offer.params)
-      const running = handlerOf(name).run(contextOf(entry, ending.signal, progress), params as never)
-      return { result: await untilAborted(running, ending.signal) }
+      const run = () => handlerOf(name).run(contextOf(entry, ending.signal, progress), params as never)
+      return { result: await untilAborted(whileUnavailable(run, ending.signal), ending.signal) }
     } catch (error) {
       if (!(error instanceof HypervisorError) && !stopping.signal.aborted) {
         log.error({ err: error, task_id: entry.offer.id, task: name }, 'a task failed for a reason it does not know')
@@ -183,16 +185,29 @@ export function openExecutor(options: ExecutorOptions): Executor {
     await journal.change(id, { undoing: failure })
     const takeBack = async (signal: AbortSignal) => {
       const params = v.parse(TASKS[task as TaskName].params, entry.offer.params)
-      await handler.undo?.(
-        contextOf(entry, signal, () => {}),
-        params as never,
-      )
+      const context = contextOf(entry, signal, () => {})
+      await whileUnavailable(async () => handler.undo?.(context, params as never), signal)
     }
     try {
       await within(undoLimitMs, stopping.signal, () => timedOut('taking it back takes too long'), takeBack)
     } catch (error) {
       if (!stopping.signal.aborted)
         log.error({ err: error, task_id: id, task }, 'a failed task could not be taken back')
+    }
+  }
+
+  /** Again as long as the hypervisor is not there, within bounds: twice equals once, and a restart of libvirtd fails no task. */
+  async function whileUnavailable<T>(run: () => Promise<T>, signal: AbortSignal): Promise<T> {
+    const giveUpAt = now() + returnLimitMs
+    for (;;) {
+      try {
+        return await run()
+      } catch (error) {
+        const isAway = error instanceof HypervisorError && error.code === 'HypervisorUnavailable'
+        if (!isAway || signal.aborted || now() >= giveUpAt) throw error
+        log.warn({ err: error }, 'the hypervisor is away; the task waits for it')
+        await pause(Math.min(retryMs, 2_000), signal)
+      }
     }
   }
 
@@ -265,7 +280,7 @@ export function openExecutor(options: ExecutorOptions): Executor {
     },
     creating: () => {
       const open = journal.open().filter(({ offer, ended }) => offer.task === 'machine_create' && !ended)
-      return new Set(open.flatMap(({ offer }) => vmOf(offer) ?? []))
+      return new Map(open.map(({ offer }) => [vmOf(offer) ?? '', offer.id]))
     },
     stop: () => stopping.abort(new Error('the agent stops')),
   }

@@ -6,6 +6,7 @@ import { openLink } from './link.ts'
 import { openLog } from './log.ts'
 import { openNodes } from './nodes.ts'
 import { serviceManager } from './service-manager.ts'
+import { holdStateDir } from './state-lock.ts'
 
 run().catch(error => {
   console.error((error as Error).message)
@@ -16,6 +17,7 @@ async function run(): Promise<void> {
   const config = agentConfig()
   const log = openLog(config.logLevel)
   const manager = serviceManager({ ...config, log })
+  const giveBack = await holdStateDir(config.stateDir)
   const nodes = await openNodes(config, line => log.warn(line))
   const { natsServers, natsSeedFile } = config
   // Ready means: state and hypervisor are there. NATS may come later, and an agent does not wait for it to be called started.
@@ -43,6 +45,7 @@ async function run(): Promise<void> {
       Promise.all(nodes.map(node => node.hypervisor.close())),
       new Promise(r => setTimeout(r, stopLimitMs)),
     ])
+    await giveBack()
     process.exit(0)
   }
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {

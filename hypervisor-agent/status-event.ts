@@ -7,8 +7,8 @@ import type { Installs } from './install/installs.ts'
 export interface StatusContext {
   hypervisor: Hypervisor
   installs: Installs
-  /** VMs that a task is making now: not stopped, but on their way. */
-  creating(): Set<string>
+  /** VMs that are being made now, and the task that makes each: not stopped, but on their way. */
+  creating(): Map<string, string>
   /** ms since the epoch. */
   now(): number
 }
@@ -22,7 +22,8 @@ export async function takeStatus({ hypervisor, installs, creating, now }: Status
   const [listed, host, pool] = await Promise.all([hypervisor.listVms(), hypervisor.inventory(), hypervisor.storage()])
   const vms: Record<string, VmSummary> = {}
   for (const vm of listed) {
-    const isBeingMade = vm.state !== 'running' && underWay.has(vm.uuid.toLowerCase())
+    const maker = underWay.get(vm.uuid.toLowerCase())
+    const isBeingMade = vm.state !== 'running' && maker !== undefined && maker === vm.created_by
     vms[vm.uuid] = isBeingMade ? { ...vm, state: 'provisioning' } : installs.annotate(vm)
   }
   return {

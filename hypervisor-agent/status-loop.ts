@@ -14,6 +14,9 @@ export interface StatusTimings {
 
 export const statusTimings: StatusTimings = { settleMs: 200, apartMs: 1_000, everyMs: 60_000 }
 
+/** A status that cannot be taken is tried again after up to so many times `apartMs`. */
+const backOffMax = 8
+
 export interface StatusLoop {
   /** Something may have changed. */
   changed(): void
@@ -29,6 +32,7 @@ export function openStatusLoop(
   const stopping = new AbortController()
   const { signal } = stopping
   let isDirty = false
+  let failures = 0
   let wake = () => {}
 
   const loop = async () => {
@@ -40,12 +44,16 @@ export function openStatusLoop(
       let isHeard = false
       try {
         isHeard = await send(signal)
+        failures = 0
       } catch (error) {
-        if (!signal.aborted) log.warn({ err: error }, 'the status cannot be taken')
+        signal.throwIfAborted()
+        failures += 1
+        // Once, not each second: a hypervisor that is away for an hour is one thing to know.
+        if (failures === 1) log.warn({ err: error }, 'the status cannot be taken; trying again until it can')
       }
       signal.throwIfAborted()
       if (!isHeard) isDirty = true
-      await pause(Math.max(0, apartMs - settleMs), signal)
+      await pause(Math.max(0, apartMs * Math.min(2 ** failures, backOffMax) - settleMs), signal)
     }
   }
   const nextChange = (ms: number) =>

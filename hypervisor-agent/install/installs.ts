@@ -39,6 +39,8 @@ export interface Installs {
   isInstalling(uuid: string): boolean
   /** Adds `installing: true` to a running VM whose installer runs. */
   annotate<T extends VmState>(vm: T): T
+  /** Whether there is any install to look after. */
+  isIdle(): boolean
   /** VMs that need `proceed`, seen in a listing. */
   due(vms: readonly VmState[]): string[]
   /** Takes one VM a step on: starts it from disk when its installer stopped. Returns what was done, for the log. */
@@ -114,8 +116,8 @@ export async function openInstalls(options: {
       const isInstalling = vm.state === 'running' && (state === 'starting' || state === 'running')
       return isInstalling ? { ...vm, installing: true } : vm
     },
+    isIdle: () => known.size === 0,
     due: vms => {
-      if (known.size === 0) return []
       const states = new Map(vms.map(vm => [vm.uuid.toLowerCase(), vm.state]))
       return [...known.values()]
         .filter(({ uuid, state }) => {

@@ -162,6 +162,20 @@ test(
   { limitMs: 60_000 },
 )
 
+test('a second agent over the same folder is refused while the first lives, not after its death', async () => {
+  const env = { STATE_DIR: join(folder, 'shared'), NATS_URL: 'nats://127.0.0.1:9' }
+  const first = start(env)
+  await eventually(() => first.output().includes('connecting to NATS'), { withinMs: 20_000, what: 'the first agent' })
+  const second = start(env)
+  assert.is(await second.exited, 1)
+  assert.match(second.output(), new RegExp(`process ${first.child.pid} uses it`))
+  first.child.kill('SIGKILL')
+  await first.exited
+  const third = start(env)
+  await eventually(() => third.output().includes('connecting to NATS'), { withinMs: 20_000, what: 'the third agent' })
+  third.child.kill('SIGKILL')
+})
+
 test('without NATS it waits, and still stops when told', async () => {
   const agent = start({ STATE_DIR: join(folder, 'waiting'), NATS_URL: 'nats://127.0.0.1:9' })
   await eventually(() => agent.output().includes('connecting to NATS'), { withinMs: 20_000, what: 'its first words' })

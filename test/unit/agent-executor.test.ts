@@ -264,6 +264,23 @@ test('a task whose journal cannot be written for a while goes on when it can', (
     await agent.kill()
   }))
 
+test('a hypervisor that goes away and comes back fails no task', () =>
+  withNode(async node => {
+    for (const when of ['before', 'after'] as const) {
+      for (const call of ['defineVm', 'startVm', 'listVms'] as const) {
+        node.hypervisor.faults.add({ call, when, times: 2, fail: 'HypervisorUnavailable' })
+      }
+    }
+    const agent = await node.agent({ retryMs: 5 })
+    const spec = vmSpec()
+    const task = offer('machine_create', { spec })
+    await agent.executor.accept(task)
+    const end = await node.owner.end(task.id)
+    assert.is(end.status, 'complete', JSON.stringify(end))
+    assert.is(node.hypervisor.world.guest(spec.uuid)?.boots, 1)
+    await agent.kill()
+  }))
+
 test('an agent that stops leaves its tasks in the journal and its guests alone', () =>
   withNode(async node => {
     const uuid = await runningVm(node)
