@@ -66,6 +66,7 @@ export function follow(options: FollowOptions): Follower {
   let delivered = 0
   let caughtUp = false
   let heardAt = performance.now()
+  let failures = 0
   let waiters: (() => void)[] = []
   let markReady = () => {}
   const ready = new Promise<void>(resolve => {
@@ -80,6 +81,7 @@ export function follow(options: FollowOptions): Follower {
   const catchUp = () => {
     if (caughtUp) return
     caughtUp = true
+    failures = 0
     onCaughtUp?.()
     markReady()
     wake()
@@ -135,7 +137,9 @@ export function follow(options: FollowOptions): Follower {
 
   const restart = (why: string, error?: unknown) => {
     if (closed) return
-    warn?.(`following ${bucket} is interrupted: ${why}`, error)
+    failures += 1
+    // Said once a fault, not at every attempt to mend it.
+    if (failures === 1) warn?.(`following ${bucket} is interrupted: ${why}`, error)
     generation += 1
     subscription?.unsubscribe()
     caughtUp = false
@@ -153,7 +157,7 @@ export function follow(options: FollowOptions): Follower {
         onReset?.()
       }
       await start()
-    }, 250)
+    }, restartMs(failures))
   }
 
   const take = (message: Msg, own: number) => {
@@ -234,6 +238,8 @@ export function follow(options: FollowOptions): Follower {
     },
   }
 }
+
+const restartMs = (failures: number) => Math.min(2_000, 125 * 2 ** failures)
 
 /** Sequence of the last message of a bucket's stream, told by its leader: every write acknowledged before has a lower or this one. */
 export async function lastSequence(nc: NatsConnection, bucket: Bucket): Promise<number> {

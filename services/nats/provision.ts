@@ -43,13 +43,16 @@ const maxConsumers = 100_000
 /** How long the mark of an expired key stays, so that who follows the bucket learns of it. */
 const markerMs = 10_000
 
+/** A single server forgets a stream in memory, name and all, when it restarts; copies in a cluster do not. */
+const storageOf = (row: BucketOptions, replicas: number) => (replicas === 1 ? 'file' : row.storage)
+
 function configOf(bucket: Bucket, row: BucketOptions, replicas: number) {
   return {
     name: streamOf(bucket),
     description: row.description,
     subjects: [allKeys(bucket)],
     retention: 'limits',
-    storage: row.storage,
+    storage: storageOf(row, replicas),
     num_replicas: replicas,
     max_msgs_per_subject: 1,
     max_msg_size: row.maxValueBytes,

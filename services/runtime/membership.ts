@@ -30,8 +30,10 @@ export interface Lease {
 export interface MembershipHooks {
   /** Listen to these partitions; resolves when the server knows. */
   subscribe(partitions: Set<number>): Promise<void>
-  /** Stop listening to them and finish what is under way; resolves when nothing is. */
+  /** Stop listening to them and finish what is being decided; resolves when nothing is. */
   release(partitions: Set<number>): Promise<void>
+  /** Others go on with them now: resolves when callers that still wait for effects have been answered or given up. */
+  released(partitions: Set<number>): Promise<void>
   /** These are ours alone from now on. `fresh`: since a take-over, a lapse or a pause. */
   took(partitions: Set<number>): void
   /** Our lease lapsed or the process paused: whatever is cached may be old. */
@@ -64,6 +66,7 @@ export function createMembership(nc: NatsConnection, host: string, hooks: Member
   let free = new Set<number>()
   let changing: Promise<void> = Promise.resolve()
   let settled = false
+  let failing = false
 
   const now = () => performance.now()
   const fresh = () => now() - renewedAt < LEASE_GUARD_MS
@@ -126,6 +129,7 @@ export function createMembership(nc: NatsConnection, host: string, hooks: Member
     settle()
     log.info({ hosts: target, partitions: next.size }, 'partitions are divided anew')
     await renew()
+    await hooks.released(lost)
   }
 
   const renew = async () => {
@@ -142,8 +146,10 @@ export function createMembership(nc: NatsConnection, host: string, hooks: Member
         timeoutMs: LEASE_RENEW_MS * 2,
       })
       renewedAt = Math.max(renewedAt, startedAt)
+      failing = false
     } catch (error) {
-      log.warn({ err: error }, 'the lease could not be renewed')
+      if (!failing) log.warn({ problem: (error as Error).message }, 'the lease cannot be renewed')
+      failing = true
     }
   }
 
@@ -225,6 +231,7 @@ export function createMembership(nc: NatsConnection, host: string, hooks: Member
         head,
         timeoutMs: 1_000,
       }).catch(error => log.warn({ err: error }, 'the lease could not be given back'))
+      await hooks.released(all)
       end()
     },
     abandon: end,

@@ -35,8 +35,8 @@ export interface Performer {
   has(kind: Kind, id: string): boolean
   /** Another host owns these now. */
   drop(given: (id: string) => boolean): void
-  /** Callers that wait for effects. */
-  waiting(): number
+  /** Callers that wait for effects of these actors. */
+  waiting(of: (id: string) => boolean): number
 }
 
 /** Acknowledged entries leave the record by a commit of their own after this time. */
@@ -60,7 +60,6 @@ interface Actor {
 
 export function createPerformer({ nc, records, log, add, mayAct, step }: PerformerDeps): Performer {
   const actors = new Map<string, Actor>()
-  let waitingCount = 0
 
   const advance = (actor: Actor) => {
     for (const entry of actor.entries) {
@@ -216,11 +215,9 @@ export function createPerformer({ nc, records, log, add, mayAct, step }: Perform
       const known = actor?.acknowledged.get(sequence)
       if (known) return Promise.resolve(known)
       if (!actor?.entries.some(entry => entry.sequence === sequence)) return Promise.resolve({ value: {} })
-      waitingCount += 1
       return new Promise(resolve => {
         const finish = (reply: Reply | undefined) => {
           clearTimeout(timer)
-          waitingCount -= 1
           const left = actor.waiters.get(sequence)?.filter(other => other !== finish) ?? []
           if (left.length > 0) actor.waiters.set(sequence, left)
           else actor.waiters.delete(sequence)
@@ -234,7 +231,11 @@ export function createPerformer({ nc, records, log, add, mayAct, step }: Perform
     drop: given => {
       for (const [name, actor] of actors) if (given(actor.id)) forget(name, actor)
     },
-    waiting: () => waitingCount,
+    waiting: of => {
+      let count = 0
+      for (const actor of actors.values()) if (of(actor.id)) count += actor.waiters.size
+      return count
+    },
   }
 }
 

@@ -64,7 +64,9 @@ const sweepAtOnce = 64
 /** Messages kept for a partition that another host is letting go of. */
 const heldMax = 10_000
 const drainLimitMs = 2_000
-const answersLimitMs = 500
+const answersLimitMs = 2_000
+
+const pause = (ms: number) => new Promise<void>(resolve => setTimeout(resolve, ms))
 
 export function createRuntime(options: RuntimeOptions): Runtime {
   const { nc, hostId, kinds, decide, log, calls = {}, step } = options
@@ -145,11 +147,14 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       subscriptions.get(partition)?.unsubscribe()
       subscriptions.delete(partition)
     }
-    const enough = (ms: number) => new Promise<void>(resolve => setTimeout(resolve, ms))
-    await Promise.race([mailboxes.idle(partitions), enough(drainLimitMs)])
-    for (const end = performance.now() + answersLimitMs; performer.waiting() > 0 && performance.now() < end; )
-      await enough(10)
-    performer.drop(id => partitions.has(partitionOf(id)))
+    await Promise.race([mailboxes.idle(partitions), pause(drainLimitMs)])
+  }
+
+  const released = async (partitions: Set<number>) => {
+    const gone = (id: string) => partitions.has(partitionOf(id))
+    for (const end = performance.now() + answersLimitMs; performer.waiting(gone) > 0 && performance.now() < end; )
+      await pause(10)
+    performer.drop(gone)
   }
 
   const membership = createMembership(
@@ -164,6 +169,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
         await nc.flush()
       },
       release,
+      released,
       took: partitions => {
         mailboxes.forget(partitions)
         options.onTook?.(partitions)
