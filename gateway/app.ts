@@ -28,8 +28,9 @@ export interface AppOptions {
 /** The gateway as a function from request to response; listens to nothing by itself. */
 export function createApp(options: AppOptions): Hono {
   const app = new Hono({ strict: false })
-  for (const row of options.rows) app.on(row.method, row.path, serve(row, options))
-  for (const [path, methods] of methodsByPath(options.rows)) app.all(path, wrongMethod(methods))
+  const methods = methodsByPath(options.rows)
+  for (const row of options.rows) app.on(row.method, row.path, serve(row, options, methods.get(row.path) ?? []))
+  for (const [path, allowed] of methods) app.all(path, wrongMethod(allowed))
   app.notFound(c =>
     plainError(rejection('ResourceNotFound', `${new URL(c.req.url, 'http://localhost').pathname} does not exist`)),
   )
@@ -44,7 +45,7 @@ export function createApp(options: AppOptions): Hono {
 const REQUEST_ID_MAX = 256
 const KEY_MAX = 255
 
-function serve(row: AnyRow, { backend, log, version, serverName }: AppOptions) {
+function serve(row: AnyRow, { backend, log, version, serverName }: AppOptions, allowed: readonly string[]) {
   const check = checker(row)
   const names = pathParams(row.path)
   const changing = changes(row)
@@ -52,7 +53,7 @@ function serve(row: AnyRow, { backend, log, version, serverName }: AppOptions) {
 
   return async (c: Context): Promise<Response> => {
     // Hono serves HEAD by the row of GET; CNAPI's routes know no HEAD.
-    if (c.req.method !== row.method) return wrongMethod([row.method])(c)
+    if (c.req.method !== row.method) return wrongMethod(allowed)(c)
     const started = performance.now()
     const header = (name: string) => c.req.header(name)
     const reqId = (header('request-id') || header('x-request-id') || randomUUID()).slice(0, REQUEST_ID_MAX)
