@@ -123,6 +123,7 @@ async function run(file) {
   console.log(
     `${failed ? 'FAIL' : 'ok  '} ${name}: ${passed} passed, ${failed} failed, ${skipped} skipped (${seconds} s)${why ? `: ${why}` : ''}`,
   )
+  for (const [figures] of output.matchAll(/^FIGURES .*$/gm)) console.log(`     ${figures}`)
   if (failed) {
     failures.push(name)
     console.log(output.replace(/^/gm, '    '))

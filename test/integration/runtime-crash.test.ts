@@ -39,7 +39,7 @@ test.after(async () => {
   await Promise.all(loads.map(load => load.close()))
   await killHosts(hosts)
   await nats?.stop()
-  console.log(`crash matrix: ${JSON.stringify(totals)}`)
+  console.log(`\nFIGURES crash matrix: ${JSON.stringify(totals)}`)
 })
 
 for (const [step, count] of [
@@ -194,7 +194,7 @@ async function verify(fault: string, load: Load) {
   await load.stop()
   const figures = load.figures()
   const { lost, doubled } = await load.check()
-  console.log(`${fault}: ${JSON.stringify({ ...figures, lost, doubled })}`)
+  console.log(`\nFIGURES ${fault}: ${JSON.stringify({ ...figures, lost, doubled })}`)
   totals = {
     acknowledged: totals.acknowledged + figures.acknowledged,
     lost: totals.lost + lost,
