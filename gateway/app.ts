@@ -98,20 +98,25 @@ function serve(row: AnyRow, { backend, log, version, serverName }: AppOptions, a
     if ('error' in found) return found
     const checked = check(all)
     if ('error' in checked) return checked
-    const path = c.req.path.toLowerCase().replace(/\/$/, '')
     const incoming = {
       ...found,
       params: checked.params,
       all,
       reqId,
-      ids: key === undefined ? randomIds : derivedIds(key, `${row.method} ${path}`),
       accepted,
       signal: () => c.req.raw.signal,
-      ...(key === undefined
-        ? {}
-        : { key: { value: key, fingerprint: fingerprint(row.method, path + query(c.req.url), body?.text ?? '') } }),
+      ...(key === undefined ? { ids: randomIds } : identity(row.method, key, c, body?.text ?? '')),
     } as Incoming
     return row.handle(incoming, backend)
+  }
+}
+
+/** What a request with an Idempotency-Key is known by: the ids it makes, and the digest that tells a repeat from another request. */
+function identity(method: string, key: string, c: Context, body: string): Pick<Incoming, 'ids' | 'key'> {
+  const path = c.req.path.toLowerCase().replace(/\/$/, '')
+  return {
+    ids: derivedIds(key, `${method} ${path}`),
+    key: { value: key, fingerprint: fingerprint(method, path + query(c.req.url), body) },
   }
 }
 
