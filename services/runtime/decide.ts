@@ -4,7 +4,7 @@
  * the last transitions are stored, and an input that changes nothing leaves the very same record.
  */
 import * as v from 'valibot'
-import { type AnyMachineSnapshot, initialTransition, transition } from 'xstate'
+import { type AnyMachineSnapshot, initialTransition } from 'xstate'
 import { ACTORS, type ActorKind, type ActorKinds } from '../../actors/actors.ts'
 import { type ErrorCode, type Rejection, rejection } from '../../actors/contract/errors.ts'
 import { type Command, TaskReport } from '../../actors/contract/messages.ts'
@@ -22,6 +22,7 @@ import {
 import { type Effect, iso } from '../../actors/effects.ts'
 import type { Bucket, MortalBucket } from '../nats/buckets.ts'
 import { fieldErrors } from './field-errors.ts'
+import { transition } from './transition.ts'
 
 export type Input =
   | { type: 'command'; channel: 'cmd' | 'agent'; verb: string; command: Command }
