@@ -37,8 +37,16 @@ export function fullDisk(dataDir: string, freeMib: number): string {
   return `the disk of ${dataDir} is full (${freeMib} MiB free, ${leastFreeMib} needed): free some space, or set DATA_DIR to a folder on another disk`
 }
 
-/** Looks every few seconds and says once when space runs out, and once when there is some again. Returns how to stop. */
-export function watchDisk(dataDir: string, say: (line: string) => void, everyMs = 5_000): () => void {
+/**
+ * Looks every few seconds and says once when space runs out, and once when there is some again, then also calls `recovered`.
+ * Returns how to stop.
+ */
+export function watchDisk(
+  dataDir: string,
+  say: (line: string) => void,
+  recovered: () => void,
+  everyMs = 5_000,
+): () => void {
   let full = false
   const timer = setInterval(async () => {
     const freeMib = await freeMibOf(dataDir).catch(() => leastFreeMib)
@@ -49,6 +57,7 @@ export function watchDisk(dataDir: string, say: (line: string) => void, everyMs 
         ? `${fullDisk(dataDir, freeMib)}; changes may be refused until then`
         : `the disk of ${dataDir} has space again`,
     )
+    if (!full) recovered()
   }, everyMs)
   return () => clearInterval(timer)
 }

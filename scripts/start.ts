@@ -40,7 +40,11 @@ export async function start(settings: StartSettings, say: Say, signal: AbortSign
     const logDir = join(dataDir, 'logs')
     await mkdir(logDir, { recursive: true, mode: 0o700 })
     const children = supervisor({ logDir, say, signal })
-    undo.push(() => children.stop(), watchDisk(dataDir, say))
+    // A nats-server that once could not write gives up the stream until it is started again.
+    undo.push(
+      () => children.stop(),
+      watchDisk(dataDir, say, () => children.restart('nats-server')),
+    )
 
     const nats = settings.natsUrl
       ? operatorsNats(settings.natsUrl, settings)
@@ -91,13 +95,13 @@ async function ownNats(
   say: Say,
 ): Promise<NatsAccess> {
   const { dataDir } = settings
-  const { path, version } = await ensureNatsServer(settings.natsServer, say)
+  const { path } = await ensureNatsServer(settings.natsServer, say)
   const port = (await freePort(4222)) ?? (await freePort(0))
   const { confFile, seedFile } = await ensureIdentities(dataDir, servers)
   const url = `nats://127.0.0.1:${port}`
   const pidFile = join(dataDir, 'nats/nats-server.pid')
   const program = {
-    name: `nats-server ${version}`,
+    name: 'nats-server',
     file: 'nats-server',
     command: path,
     args: ['-c', confFile, '-a', '127.0.0.1', '-p', String(port), '-P', pidFile],

@@ -33,6 +33,8 @@ export interface SupervisorOptions {
 export interface Supervisor {
   /** Starts a program and waits until `ready` is true; throws when it keeps dying or is not ready within `readyMs`. */
   start(program: Program, ready: () => Promise<boolean>, options?: StartOptions): Promise<void>
+  /** Ends a running program, by name, and starts it again at once. */
+  restart(name: string): void
   /** Pids now, by program name. */
   pids(): Record<string, number>
   /** Ends everything in reverse order of starting; what does not end within `graceMs` is killed. */
@@ -70,6 +72,11 @@ export function supervisor({ logDir, say, signal, graceMs = limits.graceMs }: Su
       if (one.child !== child) return
       one.child = undefined
       if (stopping) return
+      if (one.restarting) {
+        one.restarting = false
+        void relaunch(one)
+        return
+      }
       one.deaths += 1
       if (performance.now() - one.launchedAt > limits.steadyMs) one.pauseMs = limits.pauseMs.first
       one.lastWords = `${program.name} ended (${how})${complaint(one)}`
@@ -109,6 +116,7 @@ export function supervisor({ logDir, say, signal, graceMs = limits.graceMs }: Su
         child: undefined,
         launchedAt: 0,
         ready: false,
+        restarting: false,
         isReady: ready,
         again,
         deaths: 0,
@@ -137,6 +145,12 @@ export function supervisor({ logDir, say, signal, graceMs = limits.graceMs }: Su
         await new Promise(resolve => setTimeout(resolve, 50))
       }
       one.ready = true
+    },
+    restart(name) {
+      const one = watched.find(({ program }) => program.name === name)
+      if (!one?.child) return
+      one.restarting = true
+      one.child.kill('SIGTERM')
     },
     pids() {
       const alive = watched.flatMap(one => (one.child?.pid ? [[one.program.name, one.child.pid] as const] : []))
@@ -171,6 +185,7 @@ interface Watched {
   child: ChildProcess | undefined
   launchedAt: number
   ready: boolean
+  restarting: boolean
   isReady: () => Promise<boolean>
   again: (() => Promise<void>) | undefined
   deaths: number

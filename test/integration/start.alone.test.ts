@@ -184,7 +184,7 @@ else
         const refused = await post(`/servers/${server.uuid}/vms`, vm())
         assert.ok(refused.status >= 500, `${refused.status} ${await refused.text()}`)
         rmSync(filler)
-        await run.says(`the disk of ${small}/data has space again`, 15_000)
+        await run.says(`the disk of ${small}/data has space again`, 20_000)
         await eventually(async () => (await post(`/servers/${server.uuid}/nop`, {})).status < 300, {
           withinMs: 30_000,
           everyMs: 500,
