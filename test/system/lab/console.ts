@@ -6,21 +6,19 @@ import { eventually } from '../../eventually.ts'
 
 export class GuestConsole {
   readonly #logFile: string
-  readonly #pty: string
+  readonly #liveXml: () => Promise<string>
   #typing: { fd: number; close: () => void } | undefined
 
-  constructor(logFile: string, pty: string) {
+  constructor(logFile: string, liveXml: () => Promise<string>) {
     this.#logFile = logFile
-    this.#pty = pty
+    this.#liveXml = liveXml
   }
 
-  /** From the live XML of the domain. Throws where its first serial port has no pty or no log. */
-  static from(xml: string): GuestConsole {
-    const serial = xml.match(/<serial type='pty'>.*?<\/serial>/s)?.[0] ?? ''
-    const logFile = serial.match(/<log file='([^']+)'/)?.[1]
-    const pty = serial.match(/<source path='([^']+)'/)?.[1]
-    if (!logFile || !pty) throw new Error(`the domain has no running serial console with a log: ${serial}`)
-    return new GuestConsole(logFile, pty)
+  /** `xml` answers that of the domain as it is. Throws where its first serial port has no log; it need not run yet. */
+  static async from(xml: () => Promise<string>): Promise<GuestConsole> {
+    const logFile = serialOf(await xml()).match(/<log file='([^']+)'/)?.[1]
+    if (!logFile) throw new Error('the first serial port of the domain has no log')
+    return new GuestConsole(logFile, xml)
   }
 
   /** Everything logged so far, also of earlier boots where the log is appended to. */
@@ -47,7 +45,7 @@ export class GuestConsole {
   /** Types one line and waits for an answer that was not there before. */
   async ask(line: string, answer: RegExp, withinMs = 30_000): Promise<RegExpMatchArray> {
     const times = (await this.count(answer)) + 1
-    this.#type(`${line}\n`)
+    await this.#type(`${line}\n`)
     return this.sees(answer, { times, withinMs })
   }
 
@@ -57,9 +55,11 @@ export class GuestConsole {
   }
 
   // QEMU reads a pty only while somebody holds its other end open, and stops writing when nobody drains that end.
-  #type(text: string): void {
+  async #type(text: string): Promise<void> {
     if (!this.#typing) {
-      const fd = openSync(this.#pty, constants.O_RDWR | constants.O_NOCTTY | constants.O_NONBLOCK)
+      const pty = serialOf(await this.#liveXml()).match(/<source path='([^']+)'/)?.[1]
+      if (!pty) throw new Error('the domain does not run, or its first serial port is no pty')
+      const fd = openSync(pty, constants.O_RDWR | constants.O_NOCTTY | constants.O_NONBLOCK)
       const drain = new ReadStream(fd)
       drain.on('data', () => {})
       drain.on('error', () => {})
@@ -67,4 +67,8 @@ export class GuestConsole {
     }
     writeSync(this.#typing.fd, text)
   }
+}
+
+function serialOf(xml: string): string {
+  return xml.match(/<serial type='pty'>.*?<\/serial>/s)?.[0] ?? ''
 }

@@ -139,7 +139,7 @@ function lab(state: State): Lab {
       difference(await world(), state.before ?? (await world())).filter(name => name !== `pool ${pool}`),
     ports,
     async console(domain) {
-      const made = GuestConsole.from(await virsh('dumpxml', domain))
+      const made = await GuestConsole.from(() => virsh('dumpxml', domain))
       consoles.push(made)
       return made
     },
