@@ -53,7 +53,10 @@ export async function openNatsBackend({ nc, sender, warn }: NatsBackendOptions):
       else if (type === 'reconnect') linked = true
     }
   })()
-  const stopListening = subscribeHeartbeats(nc, serverUuid => beats.set(serverUuid, Date.now()))
+  const stopListening = subscribeHeartbeats(nc, serverUuid => {
+    // Anybody may send beats of servers that there are not.
+    if (servers.get(serverUuid)) beats.set(serverUuid, Date.now())
+  })
 
   const shelf = <T>(bucket: Bucket, of: View<T>, project: (value: unknown) => T | undefined): Shelf<T> => ({
     barrier: () => of.barrier(),

@@ -23,7 +23,11 @@ export async function propose(
     return refusal ? { error: refusal } : { server_uuid: server.uuid, server_named: true }
   }
   const bound = (await bindingOf(hostname, backend)) ?? backend.vms.named(hostname).find(vm => vm.present)?.server_uuid
-  if (bound) return { server_uuid: bound, server_named: false }
+  if (bound) {
+    const server = await findServer(bound, backend)
+    const refusal = 'error' in server ? server.error : await refuseUnlessRunning(server, backend)
+    return refusal ? { error: refusal } : { server_uuid: bound, server_named: false }
+  }
   const choice = await backend.allocate(wanted)
   return 'error' in choice ? choice : { server_uuid: choice.value.server_uuid, server_named: false }
 }
@@ -35,8 +39,17 @@ export async function bindingOf(hostname: string, backend: Backend): Promise<str
   return host?.server_uuid ?? undefined
 }
 
+/** The same for a change: a server that does not run would leave the caller waiting. */
+export async function onlyRunningServer(named: unknown, backend: Backend): Promise<Server | { error: Rejection }> {
+  const server = await onlyServer(named, backend)
+  if ('error' in server) return server
+  const refusal = await refuseUnlessRunning(server, backend)
+  return refusal ? { error: refusal } : server
+}
+
 /** The server that `/networks…` means: the one named, else the only one there is. */
 export async function onlyServer(named: unknown, backend: Backend): Promise<Server | { error: Rejection }> {
+  if (named === 'default') return { error: rejection('ResourceNotFound', 'Server default not found') }
   if (named !== undefined) return findServer(named, backend)
   await backend.servers.barrier()
   const [first, second] = backend.servers.all()

@@ -155,7 +155,8 @@ async function operate(
   const order = { task_id: ids.task(), params }
   let outcome = await backend.call('host', hostKey(hostname), verb, order, { key, reqId })
   if ('error' in outcome && outcome.error.code === 'VmNotFound') {
-    const vm = await find(hostname, backend)
+    // The repeat of a keyed request may find the domain destroyed by the first.
+    const vm = (await find(hostname, backend)) ?? (key && backend.vms.named(hostname)[0])
     if (!vm) return noSuchHost
     outcome = await backend.call('vm', vm.uuid, verb, order, { key, reqId })
   }

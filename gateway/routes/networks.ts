@@ -8,7 +8,7 @@ import { BridgeName, Hostname, NetworkName } from '../../actors/contract/ids.ts'
 import { NetworkSummary } from '../../actors/contract/server.ts'
 import type { Backend, Outcome } from '../backend.ts'
 import { hostKey } from '../ids.ts'
-import { bindingOf, onlyServer, propose } from '../placement.ts'
+import { bindingOf, onlyRunningServer, onlyServer, propose } from '../placement.ts'
 import { type Answer, type AnyRow, row } from '../row.ts'
 import { whenEnded } from '../tasks.ts'
 
@@ -115,9 +115,9 @@ export const networkRows: AnyRow[] = [
     strict: false,
     params: { network: NetworkName, ...payload, server_uuid },
     success: { status: 201, description: 'Made', body: v.looseObject({ id: v.string() }) },
-    errors: [...createErrors, 'InvalidArgument', 'ResourceNotFound', 'ServerAmbiguous'],
+    errors: [...createErrors, 'InvalidArgument', 'ResourceNotFound', 'ServerAmbiguous', 'ServerNotRunning'],
     handle: async ({ params, ids, key, reqId, signal }, backend) => {
-      const server = await onlyServer(params.server_uuid, backend)
+      const server = await onlyRunningServer(params.server_uuid, backend)
       if ('error' in server) return server
       const { network: name, bridge, vlan } = params
       const order = {
@@ -145,9 +145,9 @@ export const networkRows: AnyRow[] = [
     strict: false,
     params: { network: NetworkName, server_uuid },
     success: { status: 204, description: 'Gone' },
-    errors: [...readErrors, 'NetworkNotFound', 'NetworkInUse', 'TaskFailed', 'RequestTimedOut'],
+    errors: [...readErrors, 'ServerNotRunning', 'NetworkNotFound', 'NetworkInUse', 'TaskFailed', 'RequestTimedOut'],
     handle: async ({ params, ids, key, reqId, signal }, backend) => {
-      const server = await onlyServer(params.server_uuid, backend)
+      const server = await onlyRunningServer(params.server_uuid, backend)
       if ('error' in server) return server
       const order = {
         task_id: ids.task(),

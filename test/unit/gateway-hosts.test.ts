@@ -214,6 +214,9 @@ test('a discovered domain, which has no host\u2019s actor, is reached through it
   const call = backend.calls.at(-1)
   assert.equal([call?.kind, call?.id, call?.verb], ['vm', '55555555-5555-4555-8555-555555555555', 'destroy'])
   assert.is((await ask('DELETE', '/hosts/none.example.com')).status, 404)
+  backend.put.vm({ uuid: OTHER_SERVER, name: 'done.example.com', present: false, state: 'destroyed' })
+  assert.is((await ask('DELETE', '/hosts/done.example.com')).status, 404)
+  assert.is((await ask('DELETE', '/hosts/done.example.com', { headers: { 'idempotency-key': 'k' } })).status, 204)
 })
 
 test('a host\u2019s network is made through its actor: 201, or 409 when it exists', async () => {
@@ -280,6 +283,24 @@ test('/networks means the only server there is, or the one named', async () => {
   assert.is(backend.calls.at(-1)?.id, OTHER_SERVER)
   assert.is((await ask('DELETE', '/networks/net0')).status, 400)
   assert.is((await ask('DELETE', `/networks/net0?server_uuid=${OTHER_SERVER}`)).status, 204)
+})
+
+test('a change of networks, or of a host bound to it, needs a running server; `default` is none', async () => {
+  const { ask, backend } = gateway()
+  backend.put.server({ status: 'unknown' })
+  backend.put.host(hostKey(name), { server_uuid: SERVER })
+  const network = { bridge: 'br0', vlan: 1 }
+  for (const [method, path, body] of [
+    ['POST', '/networks/n', network],
+    ['DELETE', '/networks/n', undefined],
+    ['POST', `/host/${name}/network/n`, network],
+    ['POST', `/host/${name}`, payload],
+  ] as const) {
+    const answer = await ask(method, path, { body })
+    assert.equal([answer.status, answer.body.code], [409, 'ServerNotRunning'], path)
+  }
+  assert.is((await ask('GET', '/networks?server_uuid=default')).status, 404)
+  assert.is(backend.calls.length, 0)
 })
 
 test('without any server there are no networks', async () => {
