@@ -65,7 +65,7 @@ export function createActorHost({ nc, hostId, log }: ActorHostOptions): ActorHos
     },
     onHeartbeat: serverUuid => liveness.beat(serverUuid),
     onCommitted: ({ kind, id, transitions }) => {
-      if (kind === 'cn' && transitions.some(({ event }) => event === 'register')) liveness.beat(id)
+      if (kind === 'cn' && transitions.some(({ event }) => event === 'register')) liveness.registered(id)
     },
     onTook: partitions => {
       const ours = (serverUuid: string) => partitions.has(partitionOf(serverUuid))

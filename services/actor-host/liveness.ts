@@ -18,8 +18,10 @@ export interface LivenessDeps {
 }
 
 export interface Liveness {
-  /** A beat, or a sysinfo. */
+  /** A beat. One of a node that nobody registered is nothing. */
   beat(uuid: string): void
+  /** A sysinfo is committed: counts as a beat, also of a node so new that the fleet does not know it yet. */
+  registered(uuid: string): void
   /** Every node's time begins anew: those given, or all. */
   grace(which?: (uuid: string) => boolean): void
   /** Looks for nodes that were silent too long; called every second. */
@@ -49,6 +51,10 @@ export function createLiveness({ call, servers, stateOf, owns, log, now }: Liven
   }
 
   return {
+    registered: uuid => {
+      heardAt.set(uuid, now())
+      if (stateOf(uuid) === 'unknown') tell(uuid, 'heard')
+    },
     beat: uuid => {
       const state = stateOf(uuid)
       if (state === undefined) return
