@@ -1,5 +1,13 @@
 /** Giving up on what may never answer: the wait ends with the signal's reason, and nothing begins after it. */
+import { setMaxListeners } from 'node:events'
 import type { Hypervisor } from './hypervisor.ts'
+
+/** A controller on whose signal any number of things may wait; Node warns of more than ten elsewhere. */
+export function abortable(): AbortController {
+  const controller = new AbortController()
+  setMaxListeners(0, controller.signal)
+  return controller
+}
 
 /** The promise, or a rejection with the signal's reason, whichever comes first. */
 export function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
@@ -13,7 +21,7 @@ export function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promi
 
 /** A controller that also aborts when its parent does. `release` it when done: the parent lives long. */
 export function childOf(parent: AbortSignal): AbortController & { release(): void } {
-  const child = new AbortController()
+  const child = abortable()
   const aborted = () => child.abort(parent.reason)
   if (parent.aborted) aborted()
   else parent.addEventListener('abort', aborted, { once: true })

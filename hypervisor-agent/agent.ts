@@ -7,7 +7,7 @@ import * as v from 'valibot'
 import { rejection } from '../actors/contract/errors.ts'
 import { TaskOffer } from '../actors/contract/messages.ts'
 import { HEARTBEAT_MS, type Sysinfo } from '../actors/contract/server.ts'
-import { childOf, pause, within } from './abort.ts'
+import { abortable, childOf, pause, within } from './abort.ts'
 import { answerRead } from './answer-read.ts'
 import { openExecutor, vmLane } from './executor.ts'
 import { type Hypervisor, HypervisorError } from './hypervisor.ts'
@@ -51,7 +51,7 @@ const lookLimitMs = 30_000
 export async function startAgent(options: AgentOptions): Promise<Agent> {
   const { serverUuid, hypervisor, link, stateDir, log } = options
   const timings = { ...defaultTimings, ...statusTimings, heartbeatMs: HEARTBEAT_MS, reconcileMs, ...options.timings }
-  const stopping = new AbortController()
+  const stopping = abortable()
   const onDamaged = (file: string, error: unknown) =>
     log.error({ err: error, file }, 'a file of the state folder is damaged')
   const journal = await openJournal(join(stateDir, 'journal'), onDamaged)

@@ -7,7 +7,7 @@ import { ERRORS, type ErrorCode, rejection } from '../actors/contract/errors.ts'
 import type { TaskOffer, TaskReport } from '../actors/contract/messages.ts'
 import type { Reply } from '../actors/contract/record.ts'
 import { TASKS, type TaskName } from '../actors/contract/task.ts'
-import { childOf, pause, untilAborted, whileNotAborted, within } from './abort.ts'
+import { abortable, childOf, pause, untilAborted, whileNotAborted, within } from './abort.ts'
 import { type Hypervisor, HypervisorError } from './hypervisor.ts'
 import type { Installs } from './install/installs.ts'
 import type { Journal, JournalEntry } from './journal.ts'
@@ -68,7 +68,7 @@ export function openExecutor(options: ExecutorOptions): Executor {
     retryMs = 5_000,
   } = options
   const limitMsOf = options.limitMsOf ?? (task => TASKS[task].limitMs)
-  const stopping = new AbortController()
+  const stopping = abortable()
   const following = new Set<string>()
 
   async function accept(offer: TaskOffer): Promise<Reply> {

@@ -3,7 +3,7 @@ import * as v from 'valibot'
 import type { ErrorCode, Rejection } from '../actors/contract/errors.ts'
 import { SyncAnswer, type TaskOffer, type TaskReport, TaskReportAnswer } from '../actors/contract/messages.ts'
 import type { StatusEvent, Sysinfo } from '../actors/contract/server.ts'
-import { childOf, pause } from './abort.ts'
+import { abortable, childOf, pause } from './abort.ts'
 import type { Owner } from './executor.ts'
 import type { AgentCall, Link } from './link.ts'
 import type { Log } from './log.ts'
@@ -23,7 +23,7 @@ const firstPauseMs = 200
 const maxPauseMs = 5_000
 
 export function openReporter(link: Link, log: Log): Reporter {
-  const stopping = new AbortController()
+  const stopping = abortable()
 
   /** Until answered. Rejects with the signal's reason. */
   async function untilAnswered(

@@ -1,6 +1,6 @@
 /** When a status event goes out: soon after a change, not more often than it may, at least each minute, and only the newest. */
 
-import { pause } from './abort.ts'
+import { abortable, pause } from './abort.ts'
 import type { Log } from './log.ts'
 
 export interface StatusTimings {
@@ -29,7 +29,7 @@ export function openStatusLoop(
   { settleMs, apartMs, everyMs }: StatusTimings,
   log: Log,
 ): StatusLoop {
-  const stopping = new AbortController()
+  const stopping = abortable()
   const { signal } = stopping
   let isDirty = false
   let failures = 0
