@@ -19,11 +19,12 @@ import { serveChoices } from '../services/allocator/serve.ts'
 import { connectNats, type NatsConnection } from '../services/nats/connect.ts'
 import { provision } from '../services/nats/provision.ts'
 import { eventually } from './eventually.ts'
-import { startNats } from './nats.ts'
+import { startNats, type TestNats } from './nats.ts'
 
 const silent = pino({ level: 'silent' })
 
 export interface MusterFixture {
+  nats: TestNats
   nc: NatsConnection
   /** Uuids of the nodes, in the order they were started. */
   servers: string[]
@@ -77,6 +78,7 @@ export async function startMuster({ nodes = 1 } = {}): Promise<MusterFixture> {
   )
 
   const fixture: MusterFixture = {
+    nats,
     nc,
     servers: [],
     hypervisors: [],
@@ -120,11 +122,17 @@ export async function startMuster({ nodes = 1 } = {}): Promise<MusterFixture> {
   return fixture
 }
 
-async function startGateway(natsUrl: string): Promise<GatewayProcess> {
-  const env = { PATH: process.env['PATH'], NATS_URL: natsUrl, PORT: '0', LOG_LEVEL: 'info' }
+/** A gateway process that is expected to end by itself: its exit code and all it printed. */
+export async function failingGateway(env: Record<string, string>): Promise<{ code: number | null; output: string }> {
+  const { child, output } = spawnGateway(env)
+  const [code] = await once(child, 'exit')
+  return { code, output: output() }
+}
+
+function spawnGateway(env: Record<string, string>): { child: ChildProcess; output: () => string } {
   const child: ChildProcess = spawn(process.execPath, ['--import', 'tsx', join(projectDir, 'gateway/main.ts')], {
     cwd: projectDir,
-    env,
+    env: { PATH: process.env['PATH'], LOG_LEVEL: 'info', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   let output = ''
@@ -133,7 +141,12 @@ async function startGateway(natsUrl: string): Promise<GatewayProcess> {
       output += chunk
     })
   }
-  const port = await eventually(() => /"port":(\d+),"msg":"listening"/.exec(output)?.[1], {
+  return { child, output: () => output }
+}
+
+async function startGateway(natsUrl: string): Promise<GatewayProcess> {
+  const { child, output } = spawnGateway({ NATS_URL: natsUrl, PORT: '0' })
+  const port = await eventually(() => /"port":(\d+),"msg":"listening"/.exec(output())?.[1], {
     withinMs: 15_000,
     what: 'a listening gateway',
   })
@@ -141,7 +154,7 @@ async function startGateway(natsUrl: string): Promise<GatewayProcess> {
   return {
     url,
     pid: child.pid ?? 0,
-    log: () => output,
+    log: output,
     end: async signal => {
       if (child.exitCode !== null || child.signalCode !== null) return child.exitCode
       const ended = once(child, 'exit')

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import * as assert from 'uvu/assert'
 import { eventually } from '../eventually.ts'
-import { type GatewayProcess, type MusterFixture, startMuster } from '../muster-fixture.ts'
+import { failingGateway, type GatewayProcess, type MusterFixture, startMuster } from '../muster-fixture.ts'
 import { suite } from '../suite.ts'
 
 const test = suite('gateway, whole way')
@@ -89,6 +89,20 @@ test('a list holds every server that was acknowledged before, and a node agent m
     assert.is(shown.memory_available_bytes, round)
     await eventually(async () => (await ask('GET', `/servers/${uuid}`)).body.last_heartbeat !== null)
   }
+})
+
+test('a domain that a node reports unasked is a host like any other to probes and lists', async () => {
+  const [uuid, vm] = [randomUUID(), randomUUID()]
+  const name = `${randomUUID()}.example.com`
+  await ask('POST', `/servers/${uuid}/sysinfo`, { body: { sysinfo: { 'MiB of Memory': 1024, Setup: true } } })
+  const reported = { uuid: vm, name, state: 'running', domain_id: 3, domain_state: 'running', max_physical_memory: 64 }
+  await ask('POST', `/servers/${uuid}/events/status`, { body: { vms: { [vm]: reported } } })
+  await eventually(async () => (await ask('GET', `/host/${name}`)).status === 204)
+  assert.equal((await ask('GET', `/hosts/${name}`)).body, { id: '3', name, state: 'running' })
+  const taken = await ask('POST', `/host/${name}`, { body: { memory: 64, disks: [], networks: [] } })
+  assert.equal([taken.status, taken.body.code], [409, 'HostExists'])
+  const { body: listed } = await ask('GET', `/servers/${uuid}/vms`)
+  assert.equal([listed[0].uuid, listed[0].max_physical_memory], [vm, 64])
 })
 
 test('of eight creates of one host at once one gets 201; probes, lists, start and delete follow the binding', async () => {
@@ -256,6 +270,40 @@ test('a stop answers what is under way, refuses new connections, and ends with 0
   assert.is((await wait).body.status, 'complete')
   assert.is(await ended, 0)
   assert.is(await leaving.ask('GET', '/ping').catch(() => 'refused'), 'refused')
+})
+
+test('while NATS is away ping says so and lists are 503; when it is back, all is served as before', async () => {
+  const before = (await ask('GET', '/servers')).body.length
+  await muster.nats.kill()
+  await eventually(async () => (await ask('GET', '/ping')).body.ready === false)
+  const away = await ask('GET', '/servers')
+  assert.equal([away.status, away.body.code, away.headers.get('retry-after')], [503, 'ServiceUnavailableError', '1'])
+  await muster.nats.restart()
+  await eventually(async () => (await ask('GET', '/servers')).status === 200, { withinMs: 20_000 })
+  assert.is((await ask('GET', '/servers')).body.length, before)
+  assert.is((await ask('GET', '/ping')).body.ready, true)
+  await eventually(async () => (await ask('POST', `/servers/${server}/nop`, { body: {} })).status === 200, {
+    withinMs: 20_000,
+    everyMs: 200,
+  })
+})
+
+test('what keeps a gateway from starting is said in one line', async () => {
+  const port = new URL(gateway.url).port
+  const cases: [Record<string, string>, RegExp][] = [
+    [
+      { NATS_URL: muster.nats.url, PORT: port },
+      new RegExp(`^gateway: port ${port} is in use: set PORT to another$`, 'm'),
+    ],
+    [{ PORT: 'http' }, /^gateway: invalid configuration:\n {2}PORT: must be a port$/m],
+    [{ NATS_URL: 'nats://127.0.0.1:1' }, /^gateway: cannot connect to NATS at nats:\/\/127\.0\.0\.1:1/m],
+  ]
+  for (const [env, line] of cases) {
+    const { code, output } = await failingGateway(env)
+    assert.is(code, 1)
+    assert.match(output, line)
+    assert.not.match(output, /^\s+at /m)
+  }
 })
 
 test('a gateway answers $SRV.PING by its name', async () => {
