@@ -9,7 +9,7 @@ import { follow } from '../nats/follow.ts'
 import { decode, encode } from '../nats/json.ts'
 import { publish } from '../nats/records.ts'
 import type { Log } from './log.ts'
-import { ownerOf, partitionsOf } from './rendezvous.ts'
+import { everyPartition, ownerOf, partitionsOf } from './rendezvous.ts'
 
 export const LEASE_TTL_MS = 2_000
 export const LEASE_RENEW_MS = 500
@@ -168,6 +168,8 @@ export function createMembership(nc: NatsConnection, host: string, hooks: Member
     const target = [...live(), host].sort()
     const next = partitionsOf(host, target)
     await hooks.subscribe(next)
+    // What was ours before a lapse and is another's now.
+    await hooks.release(minus(everyPartition, next))
     if (state !== 'joining') return
     state = 'live'
     view = target
@@ -218,8 +220,8 @@ export function createMembership(nc: NatsConnection, host: string, hooks: Member
       const taken = () => [...others.values()].every(lease => lease.state !== 'live' || !lease.view.includes(host))
       for (const end = now() + releaseLimitMs; wasLive && !taken() && now() < end; ) await follower.moved(50)
       const all = mine
-      mine = new Set()
       await hooks.release(all)
+      mine = new Set()
       free = new Set()
       const bytes = new Uint8Array(0)
       const head = { 'KV-Operation': 'DEL', 'Nats-TTL': '10s' }
@@ -244,4 +246,4 @@ export function createMembership(nc: NatsConnection, host: string, hooks: Member
 }
 
 const same = (a: string[], b: string[]) => a.length === b.length && a.every((name, at) => name === b[at])
-const minus = (a: Set<number>, b: Set<number>) => new Set([...a].filter(p => !b.has(p)))
+const minus = (a: ReadonlySet<number>, b: ReadonlySet<number>) => new Set([...a].filter(p => !b.has(p)))

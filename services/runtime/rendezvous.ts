@@ -28,6 +28,10 @@ export function partitionsOf(host: string, hosts: readonly string[]): Set<number
   return owned
 }
 
+export const everyPartition: ReadonlySet<number> = new Set(
+  Array.from({ length: PARTITIONS }, (_, partition) => partition),
+)
+
 /** FNV-1a, then a finaliser: names that differ in one letter must not get similar weights. */
 function hash(text: string): number {
   let h = 0x811c9dc5

@@ -1,0 +1,104 @@
+/** What the owner of a node makes of its status events: who is told what, and what is written. */
+import * as assert from 'uvu/assert'
+import type { StatusEvent } from '../../actors/contract/server.ts'
+import { createFleet } from '../../services/actor-host/fleet.ts'
+import { createStatusReports } from '../../services/actor-host/status.ts'
+import type { Records } from '../../services/nats/records.ts'
+import { suite } from '../suite.ts'
+
+const test = suite('status reports')
+const quiet = { info: () => {}, warn: () => {}, error: () => {} }
+const start = Date.parse('2026-01-01T00:00:00Z')
+
+function bench() {
+  const clock = { now: start }
+  const fleet = createFleet()
+  fleet.told({ kind: 'cn', id: 's', revision: 1, gone: false, at: start, server: '', state: 'running' })
+  const written: StatusEvent[] = []
+  const told: string[] = []
+  const answers = new Map<string, unknown>()
+  const reports = createStatusReports({
+    records: { put: async (_b: string, _k: string, value: StatusEvent) => written.push(value) } as unknown as Records,
+    call: (async (_kind: string, id: string, verb: string, { vm }: { vm?: { state: string } }) => {
+      told.push([verb, id, vm?.state].filter(Boolean).join(' '))
+      return answers.get(id) ?? { value: {} }
+    }) as never,
+    fleet,
+    log: quiet,
+    now: () => clock.now,
+  })
+  const record = (id: string, state: string) =>
+    fleet.told({ kind: 'vm', id, revision: 1, gone: false, at: clock.now, server: 's', state })
+  const report = async (vms: Record<string, string>, more: Partial<StatusEvent> = {}) => {
+    told.length = 0
+    const entries = Object.entries(vms).map(([uuid, state]) => [uuid, { uuid, state }])
+    await reports.take('s', { vms: Object.fromEntries(entries), timestamp: new Date(clock.now).toISOString(), ...more })
+    await reports.idle()
+    return [...told].sort()
+  }
+  return { clock, reports, record, report, written, answers }
+}
+
+test('only differences are told, and everything again after a take-over', async () => {
+  const { reports, report } = bench()
+  assert.equal(await report({ a: 'running', b: 'stopped' }), ['reported a running', 'reported b stopped'])
+  assert.equal(await report({ a: 'running', b: 'stopped' }), [])
+  assert.equal(await report({ a: 'running', b: 'running' }), ['reported b running'])
+  reports.forget()
+  assert.equal(await report({ a: 'running', b: 'running' }), ['reported a running', 'reported b running'])
+})
+
+test('a VM that is not in the report has vanished, once, and only if its record says it is there', async () => {
+  const { clock, record, report } = bench()
+  for (const [id, state] of Object.entries({ a: 'running', b: 'destroyed', c: 'provisioning', d: 'missing' })) {
+    record(id, state)
+  }
+  clock.now += 60_000
+  assert.equal(await report({}), ['vanished a'])
+  assert.equal(await report({}), [])
+})
+
+test('a record that changed after the sample is left to the next report', async () => {
+  const { clock, record, report } = bench()
+  clock.now += 60_000
+  const sampledAt = new Date(clock.now).toISOString()
+  clock.now += 500
+  record('a', 'running')
+  assert.equal(await report({}, { timestamp: sampledAt }), [])
+  clock.now += 60_000
+  assert.equal(await report({}), ['vanished a'])
+})
+
+test('what was told counts no longer once somebody else changed the record', async () => {
+  const { clock, record, report } = bench()
+  record('a', 'running')
+  clock.now += 10_000
+  await report({ a: 'stopped' })
+  clock.now += 60_000
+  record('a', 'running')
+  clock.now += 60_000
+  assert.equal(await report({ a: 'stopped' }), ['reported a stopped'])
+})
+
+test('what did not arrive is told again with the next report; what was refused is not', async () => {
+  const { report, answers } = bench()
+  answers.set('a', { error: { code: 'ServiceUnavailableError', message: '' } })
+  answers.set('b', { error: { code: 'VmOnOtherServer', message: '' } })
+  await report({ a: 'running', b: 'running' })
+  assert.equal(await report({ a: 'running', b: 'running' }), ['reported a running'])
+})
+
+test('memory and disks are written once a minute, a change of the VMs at once', async () => {
+  const { clock, report, written } = bench()
+  const memory = (availrmem_bytes: number) => ({ meminfo: { availrmem_bytes } })
+  await report({}, memory(1))
+  await report({}, memory(2))
+  assert.is(written.length, 1)
+  await report({ a: 'running' }, memory(3))
+  assert.is(written.length, 2)
+  clock.now += 61_000
+  await report({ a: 'running' }, memory(4))
+  assert.is(written.at(-1)?.meminfo?.availrmem_bytes, 4)
+})
+
+test.run()
