@@ -1,5 +1,9 @@
 /** services/nats on a real server: buckets as wanted, compare-and-set, views with barriers, waits, requests that outlive silence. */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import * as assert from 'uvu/assert'
+import { aptDownload, unpack } from '../../scripts/nats-server.ts'
 import { api } from '../../services/nats/api.ts'
 import { BUCKETS, type Bucket, streamOf } from '../../services/nats/buckets.ts'
 import { connectNats, type NatsConnection } from '../../services/nats/connect.ts'
@@ -164,6 +168,22 @@ test('a server without JetStream or without mappings is refused in one line that
   await unmappedNc.close()
   await unmapped.stop()
 })
+
+const claim = 'a server that is too old is refused by version, with what to install'
+const old = await aptDownload({ suite: 'trixie' }).catch((error: Error) => error.message.split('\n')[0] ?? 'no mirror')
+if (typeof old === 'string') test.skip(claim, `no Debian mirror here: ${old}`)
+else
+  test(claim, async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'muster-old-nats-'))
+    const program = join(await unpack(old, folder), 'usr/sbin/nats-server')
+    const aged = await startNats({ program, muster: false, conf: 'jetstream { store_dir: $NATS_STORE }' })
+    const agedNc = await connectNats({ servers: aged.urls, name: 'test', inboxOwner: 'admin' })
+    await refuses(checkServer(agedNc), /nats-server 2\.10\.\d+ is too old.*Install 2\.12 or newer/)
+    await refuses(provision(agedNc), /too old/)
+    await agedNc.close()
+    await aged.stop()
+    rmSync(folder, { recursive: true })
+  })
 
 test.run()
 
