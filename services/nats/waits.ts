@@ -22,60 +22,82 @@ const rereadMs = 5_000
 
 export function openWaits(nc: NatsConnection, bucket: Bucket): Waits {
   const records = openRecords(nc)
-  const waiting = new Map<string, Set<Waiter>>()
-  const tell = (key: string, value: unknown) => {
-    for (const waiter of waiting.get(key) ?? []) waiter.look(value)
-  }
+  const waiting = new Map<string, Group>()
   const follower = follow({
     nc,
     bucket,
     updatesOnly: true,
     onChange: ({ key, bytes, gone }) => {
-      if (!gone && waiting.has(key)) tell(key, decode(bytes))
+      const group = gone ? undefined : waiting.get(key)
+      if (group) tell(group, decode(bytes))
     },
     onCaughtUp: () => {
-      for (const waiters of waiting.values()) for (const waiter of waiters) waiter.reread()
+      for (const [key, group] of waiting) void reread(key, group)
     },
   })
+
+  const tell = (group: Group, value: unknown) => {
+    for (const look of group.waiters) look(value)
+  }
+
+  /** One read for all who wait for the key; who came while one was under way gets the next. */
+  const reread = async (key: string, group: Group) => {
+    if (group.reading) {
+      group.readAgain = true
+      return
+    }
+    group.reading = true
+    do {
+      group.readAgain = false
+      // No leader at the moment: the next re-read will tell.
+      const entry = await records.get(bucket, key).catch(() => undefined)
+      if (entry) tell(group, entry.value)
+    } while (group.readAgain && group.waiters.size > 0)
+    group.reading = false
+  }
+
+  const groupOf = (key: string): Group => {
+    const there = waiting.get(key)
+    if (there) return there
+    const again = setInterval(() => void reread(key, group), rereadMs)
+    const group: Group = { waiters: new Set(), again, reading: false, readAgain: false }
+    waiting.set(key, group)
+    return group
+  }
 
   return {
     until: (key, predicate, { deadlineMs, signal }) =>
       new Promise(resolve => {
-        const waiters = waiting.get(key) ?? new Set()
-        waiting.set(key, waiters)
+        if (signal?.aborted) return resolve(undefined)
+        const group = groupOf(key)
         const finish = (value: unknown) => {
-          waiters.delete(waiter)
-          if (waiters.size === 0 && waiting.get(key) === waiters) waiting.delete(key)
+          group.waiters.delete(look)
+          if (group.waiters.size === 0 && waiting.get(key) === group) {
+            clearInterval(group.again)
+            waiting.delete(key)
+          }
           clearTimeout(end)
-          clearInterval(again)
           signal?.removeEventListener('abort', aborted)
           resolve(value)
         }
-        const waiter: Waiter = {
-          look: value => {
-            if (waiters.has(waiter) && predicate(value)) finish(value)
-          },
-          // No leader at the moment: the next re-read will tell.
-          reread: () => {
-            records.get(bucket, key).then(
-              entry => entry && waiter.look(entry.value),
-              () => {},
-            )
-          },
+        const look = (value: unknown) => {
+          if (group.waiters.has(look) && predicate(value)) finish(value)
         }
         const aborted = () => finish(undefined)
-        waiters.add(waiter)
+        group.waiters.add(look)
         const end = setTimeout(aborted, deadlineMs)
-        const again = setInterval(waiter.reread, rereadMs)
-        if (signal?.aborted) return aborted()
         signal?.addEventListener('abort', aborted, { once: true })
-        waiter.reread()
+        void reread(key, group)
       }),
     close: () => follower.close(),
   }
 }
 
-interface Waiter {
-  look(value: unknown): void
-  reread(): void
+/** All who wait for one key. */
+interface Group {
+  waiters: Set<(value: unknown) => void>
+  again: NodeJS.Timeout
+  reading: boolean
+  /** Somebody came while a read was under way. */
+  readAgain: boolean
 }
