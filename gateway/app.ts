@@ -67,7 +67,7 @@ function serve(row: AnyRow, { backend, log, version, serverName }: AppOptions, a
       answer = { error: rejection(away ? 'ServiceUnavailableError' : 'InternalError') }
     }
     const elapsedMs = Math.round(performance.now() - started)
-    const [status, text, type] = render(answer, accepted ?? JSON_TYPE)
+    const [status, body, type] = render(answer, accepted ?? JSON_TYPE)
     const headers: Record<string, string> = {
       server,
       'x-request-id': reqId,
@@ -75,12 +75,12 @@ function serve(row: AnyRow, { backend, log, version, serverName }: AppOptions, a
       'x-server-name': serverName,
       ...answer.headers,
     }
-    if (text !== null) headers['content-type'] = type
+    if (body !== null) headers['content-type'] = type
     if (status === 503) headers['retry-after'] = '1'
     const fields = { req_id: reqId, route: row.name, path: c.req.path, status, ms: elapsedMs }
     if (changing && row.name !== 'ServerEventHeartbeat') log.info(fields, 'request')
     else log.debug(fields, 'request')
-    return new Response(text, { status, headers })
+    return new Response(body, { status, headers })
   }
 
   async function run(
@@ -98,6 +98,7 @@ function serve(row: AnyRow, { backend, log, version, serverName }: AppOptions, a
     if ('error' in found) return found
     const checked = check(all)
     if ('error' in checked) return checked
+    const lastEventId = header('last-event-id')
     const incoming = {
       ...found,
       params: checked.params,
@@ -105,6 +106,7 @@ function serve(row: AnyRow, { backend, log, version, serverName }: AppOptions, a
       reqId,
       accepted,
       signal: () => c.req.raw.signal,
+      ...(lastEventId === undefined ? {} : { lastEventId }),
       ...(key === undefined ? { ids: randomIds } : identity(row.method, key, c, body?.text ?? '')),
     } as Incoming
     return row.handle(incoming, backend)
@@ -143,8 +145,9 @@ function query(url: string): string {
   return at < 0 ? '' : url.slice(at)
 }
 
-/** Status, text and media type of an answer; a null text is no body at all. */
-function render(answer: Answer, accepted: string): [number, string | null, string] {
+/** Status, body and media type of an answer; null is no body at all. */
+function render(answer: Answer, accepted: string): [number, string | ReadableStream<Uint8Array> | null, string] {
+  if ('stream' in answer) return [answer.status, answer.stream, answer.type]
   if ('error' in answer) {
     const { code, message, errors } = answer.error
     const status = answer.status ?? ERRORS[code].status

@@ -4,8 +4,10 @@
  */
 import type { Rejection } from '../actors/contract/errors.ts'
 import type { HostContext } from '../actors/contract/host.ts'
+import type { ActorRecord } from '../actors/contract/record.ts'
 import type { ServerContext, StatusEvent, Sysinfo } from '../actors/contract/server.ts'
 import type { TaskRecord } from '../actors/contract/task.ts'
+import type { QueueContext, TicketBody } from '../actors/contract/ticket.ts'
 import type { VerbKind, VerbOf, VerbParams, VerbValue } from '../actors/contract/verbs.ts'
 import type { VmContext } from '../actors/contract/vm.ts'
 
@@ -41,6 +43,15 @@ export type Vm = Pick<
 
 export type Host = HostContext
 
+/** A waitlist queue as its actor's record tells, with its last transitions; `count`: how many there were. */
+export type Queue = QueueContext & { count: number; recent: ActorRecord['recent'] }
+
+/** A change of a queue; `revision` is the one of its record. Undefined: the queue was forgotten. */
+export interface QueueChange {
+  queue: Queue | undefined
+  revision: number
+}
+
 export type Outcome<T> = { value: T } | { error: Rejection }
 
 export interface CallOptions {
@@ -68,6 +79,15 @@ export interface VmShelf extends Shelf<Vm> {
   named(name: string): Vm[]
 }
 
+/** A ticket's body as listed: what it is sorted by without reading all of it. */
+export interface StoredTicket {
+  uuid: string
+  ended: boolean
+  /** ms since the epoch. */
+  createdAt: number
+  body(): TicketBody
+}
+
 export interface Backend {
   call<K extends VerbKind, V extends VerbOf<K>>(
     kind: K,
@@ -90,6 +110,28 @@ export interface Backend {
     load(id: string): Promise<TaskRecord | undefined>
     /** The record once it is no longer active; undefined when the deadline passes or the signal aborts. */
     ended(id: string, limit: { deadlineMs: number; signal?: AbortSignal | undefined }): Promise<TaskRecord | undefined>
+  }
+  queues: {
+    barrier(): Promise<void>
+    of(serverUuid: string): Queue[]
+    /** From the leader, with the revision of its record. */
+    load(key: string): Promise<{ queue: Queue; revision: number } | undefined>
+    /** The queue once it is as wanted; undefined when the deadline passes or the signal aborts. */
+    until(
+      key: string,
+      wanted: (queue: Queue) => boolean,
+      limit: { deadlineMs: number; signal?: AbortSignal | undefined },
+    ): Promise<Queue | undefined>
+    /** Tells every change from now on; returns how to stop. */
+    watch(key: string, told: (change: QueueChange) => void): () => void
+  }
+  /** Bodies of tickets, open or not. */
+  tickets: {
+    barrier(): Promise<void>
+    get(uuid: string): TicketBody | undefined
+    of(serverUuid: string): Iterable<StoredTicket>
+    /** From the leader. `known`: a body is there, or was deleted within the last day. */
+    look(uuid: string): Promise<{ body: TicketBody | undefined; known: boolean }>
   }
   /** The time this gateway last heard of a server, ms since the epoch. */
   lastHeartbeat(serverUuid: string): number | undefined

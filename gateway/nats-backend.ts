@@ -11,6 +11,7 @@ import { isKind, subject } from '../services/nats/subjects.ts'
 import { openView, type View } from '../services/nats/view.ts'
 import { openWaits } from '../services/nats/waits.ts'
 import type { Backend, CallOptions, Outcome, Shelf, Vm } from './backend.ts'
+import { openWaitlist } from './nats-waitlist.ts'
 import {
   type Inventory,
   projectHost,
@@ -34,7 +35,7 @@ export async function openNatsBackend({ nc, sender, warn }: NatsBackendOptions):
   const caller = createCaller(nc, sender)
   const view = <T>(bucket: Bucket, project: (key: string, value: unknown) => T | undefined) =>
     openView({ nc, bucket, project, warn })
-  const [servers, vms, hosts, inventory] = await Promise.all([
+  const [servers, vms, hosts, inventory, waitlist] = await Promise.all([
     view('cn', (_, value) => projectServer(value)),
     view('vm', (_, value) => projectVm(value)),
     view('host', (_, value) => projectHost(value)),
@@ -42,6 +43,7 @@ export async function openNatsBackend({ nc, sender, warn }: NatsBackendOptions):
       const part = parseInventoryKey(name)?.part
       return part && projectInventory(part, value)
     }),
+    openWaitlist(nc, records, warn),
   ])
   const waits = openWaits(nc, 'task')
   const index = indexVms(vms)
@@ -97,6 +99,8 @@ export async function openNatsBackend({ nc, sender, warn }: NatsBackendOptions):
         return value as TaskRecord | undefined
       },
     },
+    queues: waitlist.queues,
+    tickets: waitlist.tickets,
     lastHeartbeat: serverUuid => beats.get(serverUuid),
     beat: serverUuid => publishHeartbeat(nc, serverUuid),
     machine: async kind => {
@@ -108,6 +112,7 @@ export async function openNatsBackend({ nc, sender, warn }: NatsBackendOptions):
     close: () => {
       stopListening()
       waits.close()
+      waitlist.close()
       for (const opened of [servers, vms, hosts, inventory]) opened.close()
     },
   }

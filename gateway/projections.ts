@@ -1,9 +1,10 @@
 /** What the gateway's views keep of the stored records: the fields that listings and checks need, and no more. */
 import type { ActorRecord } from '../actors/contract/record.ts'
 import type { StatusEvent, Sysinfo } from '../actors/contract/server.ts'
-import type { Host, Server, Vm } from './backend.ts'
+import type { QueueContext, TicketBody } from '../actors/contract/ticket.ts'
+import type { Host, Queue, Server, Vm } from './backend.ts'
 
-type Stored = Partial<Pick<ActorRecord, 'state' | 'status' | 'snapshot'>> | undefined
+type Stored = Partial<Pick<ActorRecord, 'state' | 'status' | 'snapshot' | 'count' | 'recent'>> | undefined
 
 /** Undefined for a server that was never registered: an actor may hold tasks for one that is only named. */
 export function projectServer(value: unknown): Server | undefined {
@@ -47,6 +48,34 @@ export function projectVm(value: unknown): Vm | undefined {
 
 export function projectHost(value: unknown): Host | undefined {
   return parts(value).context as unknown as Host | undefined
+}
+
+/** The same for the same record, however many wait for it. */
+export function projectQueue(value: unknown): Queue | undefined {
+  const { context } = parts(value)
+  if (!context) return undefined
+  const record = value as object
+  const known = projected.get(record)
+  if (known) return known
+  const { count = 0, recent = [] } = record as NonNullable<Stored>
+  const queue = { ...(context as unknown as QueueContext), count, recent }
+  projected.set(record, queue)
+  return queue
+}
+const projected = new WeakMap<object, Queue>()
+
+/** Bodies of tickets are kept as text: most are of tickets that have ended, and only a page of them is ever shown. */
+export interface KeptTicket {
+  server_uuid: string
+  ended: boolean
+  /** ms since the epoch. */
+  createdAt: number
+  text: string
+}
+
+export function projectTicket(value: unknown): KeptTicket {
+  const { server_uuid, status, created_at } = value as TicketBody
+  return { server_uuid, ended: status !== 'queued', createdAt: Date.parse(created_at), text: JSON.stringify(value) }
 }
 
 /** Sysinfos are kept as text, since they are large and rarely asked for; of a status event only what is shown. */

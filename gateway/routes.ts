@@ -5,11 +5,22 @@ import { networkRows } from './routes/networks.ts'
 import { serverRows } from './routes/servers.ts'
 import { serviceRows } from './routes/service.ts'
 import { taskRows } from './routes/tasks.ts'
+import { ticketRows } from './routes/tickets.ts'
 import { vmRows } from './routes/vms.ts'
+import { waitlistRows } from './routes/waitlist.ts'
 import type { AnyRow } from './row.ts'
 
 /** All rows. Where two paths fit a request the earlier row answers, so literal paths stand before parametrised ones. */
 export function routes(version: string): AnyRow[] {
-  const rows = [...serviceRows(version), ...serverRows, ...vmRows, ...taskRows, ...hostRows, ...networkRows]
+  const rows = [
+    ...serviceRows(version),
+    ...serverRows,
+    ...vmRows,
+    ...taskRows,
+    ...hostRows,
+    ...networkRows,
+    ...ticketRows,
+    ...waitlistRows,
+  ]
   return [...rows, openApiRow(rows, version)]
 }

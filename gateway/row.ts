@@ -36,12 +36,15 @@ export type Incoming<E extends Entries = Entries, G extends Gate = Gate> = Found
   key?: { value: string; fingerprint: string }
   /** The media type to answer with, out of the row's. */
   accepted: string
+  /** Where a caller of an event stream stopped: its Last-Event-ID. */
+  lastEventId?: string
   /** Aborted when the caller leaves. A function, because asking costs. */
   signal: () => AbortSignal
 }
 
-/** A handler's answer: a body (JSON unless `type` says otherwise), or a refusal with the status of its code. */
+/** A handler's answer: a body (JSON unless `type` says otherwise), a stream, or a refusal with the status of its code. */
 export type Answer =
+  | { status: number; stream: ReadableStream<Uint8Array>; type: string; headers?: Record<string, string> }
   | { status: number; body?: unknown; type?: string; headers?: Record<string, string> }
   | { error: Rejection; status?: number; headers?: Record<string, string>; extra?: Record<string, unknown> }
 

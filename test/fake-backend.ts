@@ -7,8 +7,10 @@ import type { StatusEvent, Sysinfo } from '../actors/contract/server.ts'
 import type { TaskRecord } from '../actors/contract/task.ts'
 import { createApp } from '../gateway/app.ts'
 import type { Backend, CallOptions, Host, Outcome, Server, Vm } from '../gateway/backend.ts'
+import { EVENT_STREAM_TYPE } from '../gateway/event-stream.ts'
 import { routes } from '../gateway/routes.ts'
 import { defaultServer } from '../gateway/shown-server.ts'
+import { type FakeWaitlist, fakeWaitlist } from './fake-waitlist.ts'
 
 export interface Call {
   kind: string
@@ -42,6 +44,8 @@ export interface FakeBackend extends Backend {
   machines: Map<string, Record<string, unknown>>
   /** Waits that were given up by their callers. */
   abandoned: number
+  /** The queues and tickets behind `waitlist` commands. */
+  waitlist: FakeWaitlist
   /** Thrown by every barrier, when set. */
   broken?: Error
 }
@@ -88,8 +92,15 @@ export function fakeBackend(): FakeBackend {
     for (const look of waiting) look()
   }
 
+  const waitlist = fakeWaitlist(() => {
+    if (fake.broken) throw fake.broken
+  })
+
   const fake: FakeBackend = {
     calls: [],
+    waitlist,
+    queues: waitlist.queues,
+    tickets: waitlist.tickets,
     answers: new Map(),
     reads: new Map(),
     outcome: { status: 'complete' },
@@ -170,7 +181,8 @@ export function fakeBackend(): FakeBackend {
   return fake
 }
 
-function byDefault({ id, verb, params }: Call, fake: FakeBackend): Outcome<unknown> {
+function byDefault({ kind, id, verb, params, options }: Call, fake: FakeBackend): Outcome<unknown> {
+  if (kind === 'waitlist') return fake.waitlist.command(id, verb, params, options.key)
   if (verb === 'read') {
     return fake.reads.get(String(params['read'])) ?? { error: { code: 'AgentNotConnected', message: 'no agent' } }
   }
@@ -241,12 +253,21 @@ export function fakeGateway(backend = fakeBackend()) {
       ...(text === undefined ? {} : { body: text }),
       ...(signal ? { signal } : {}),
     })
-    const received = await response.text()
+    const received = await textOf(response)
     const row = rows.find(candidate => candidate.method === method && fits(candidate.path, path))
     if (row) touched.add(row.name)
     return { status: response.status, headers: response.headers, text: received, body: parsed(received) }
   }
   return { app, ask, backend, rows, touched, errors }
+}
+
+/** Of a stream that does not end, what comes first. */
+async function textOf(response: Response): Promise<string> {
+  if (response.headers.get('content-type') !== EVENT_STREAM_TYPE) return response.text()
+  const reader = response.body!.getReader()
+  const { value } = await reader.read()
+  await reader.cancel()
+  return Buffer.from(value ?? []).toString()
 }
 
 function fits(pattern: string, path: string): boolean {

@@ -1,4 +1,5 @@
 /** One request for each row of the route table that succeeds on a prepared fake backend: the checklist of the gateway's tests. */
+import { derivedIds, queueKey } from '../gateway/ids.ts'
 import { type FakeBackend, fakeBackend, OTHER_SERVER, SERVER, TASK, VM } from './fake-backend.ts'
 
 export interface Sample {
@@ -9,6 +10,11 @@ export interface Sample {
 
 const vm = `/servers/${SERVER}/vms/${VM}`
 const host = { memory: 512, disks: [8], networks: ['net0'] }
+
+/** An active ticket and its queue. */
+export const QUEUE = queueKey({ server_uuid: SERVER, scope: 'vm', id: VM })
+export const TICKET = derivedIds('sample', 'test').ticket(QUEUE)
+const tickets = `/servers/${SERVER}/tickets`
 
 export const SAMPLES: Record<string, Sample> = {
   Help: { method: 'GET', path: '/' },
@@ -53,6 +59,21 @@ export const SAMPLES: Record<string, Sample> = {
   NetworkGet: { method: 'GET', path: '/networks/net0' },
   NetworkCreate: { method: 'POST', path: '/networks/net1', body: { bridge: 'br0', vlan: 10 } },
   NetworkDelete: { method: 'DELETE', path: '/networks/net0' },
+  ServerWaitlistList: { method: 'GET', path: tickets },
+  ServerWaitlistTicketCreate: {
+    method: 'POST',
+    path: tickets,
+    body: { scope: 'vm', id: VM, expires_at: '3000', action: 'provision', extra: { ram: 512 } },
+  },
+  ServerWaitlistTicketsDeleteAll: { method: 'DELETE', path: `${tickets}?force=true` },
+  ServerWaitlistGetTicket: { method: 'GET', path: `/tickets/${TICKET}` },
+  ServerWaitlistGetTicketByPost: { method: 'POST', path: `/tickets/${TICKET}` },
+  ServerWaitlistTicketsWait: { method: 'GET', path: `/tickets/${TICKET}/wait?timeout=1` },
+  ServerWaitlistDeleteTickets: { method: 'DELETE', path: `/tickets/${TICKET}` },
+  ServerWaitlistTicketRelease: { method: 'PUT', path: `/tickets/${TICKET}/release` },
+  ServerWaitlistTicketReleaseByGet: { method: 'GET', path: `/tickets/${TICKET}/release` },
+  ServerWaitlistShow: { method: 'GET', path: `/servers/${SERVER}/waitlist` },
+  ServerWaitlistEvents: { method: 'GET', path: `/servers/${SERVER}/waitlist/${QUEUE}/events` },
 }
 
 /** One running server with two VMs, one of them a host; a task that runs; a node that answers live reads. */
@@ -69,6 +90,13 @@ export function preparedBackend(): FakeBackend {
   backend.reads.set('network_load', { value: network })
   backend.machines.set('vm', { kind: 'vm', initial: 'absent', states: [], mermaid: 'stateDiagram-v2\n' })
   backend.answers.set('vm.actions', () => ({ value: { state: 'running', actions: [{ verb: 'stop', allowed: true }] } }))
+  backend.waitlist.command(QUEUE, 'create', {
+    ticket_uuid: TICKET,
+    server_uuid: SERVER,
+    scope: 'vm',
+    id: VM,
+    expires_at: '3000',
+  })
   return backend
 }
 

@@ -5,7 +5,7 @@ import { Uuid } from './ids.ts'
 /** Most bytes of `extra` as JSON, and most open tickets of one queue. */
 export const EXTRA_MAX_BYTES = 4096
 export const OPEN_TICKETS_MAX = 10_000
-/** How long a finished, expired or released ticket stays readable, ms. */
+/** How long a finished or expired ticket stays readable where the host's settings say nothing else, ms. */
 export const TICKET_KEPT_MS = 30 * 24 * 3600_000
 
 /**
@@ -35,7 +35,8 @@ export type QueueTriple = v.InferOutput<typeof QueueTriple>
 
 /**
  * A ticket's body in bucket `ticket`. Open states are in the queue's record alone: a body says `queued` from its creation to its end,
- * then `finished` or `expired`. `token` grows within a queue, so that what a ticket guards can refuse a late holder.
+ * then `finished` or `expired`. `token` grows within a queue, so that what a ticket guards can refuse a late holder. While the ticket is
+ * open, its token and time of creation are the ones of the queue's record: the body was written before that was durable.
  */
 export const TicketBody = v.object({
   uuid: v.string(),
@@ -53,13 +54,16 @@ export const TicketBody = v.object({
 })
 export type TicketBody = v.InferOutput<typeof TicketBody>
 
-/** Context of a queue's machine. `open`: tickets in creation order, [uuid, expiry in ms]; the first is the active one. */
+/**
+ * Context of a queue's machine. `open`: tickets in creation order, [uuid, expiry in ms, token]; the first is the active one. A token is the
+ * time of creation in ms, moved on where two tickets would share it or the clock went back.
+ */
 export const QueueContext = v.object({
   key: v.string(),
   server_uuid: v.string(),
   scope: v.string(),
   id: v.string(),
-  open: v.array(v.tuple([v.string(), v.number()])),
+  open: v.array(v.tuple([v.string(), v.number(), v.number()])),
   /** When the first of `open` became active, ms. */
   active_since: v.nullable(v.number()),
   /** The token given last. */

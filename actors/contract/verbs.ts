@@ -26,8 +26,8 @@ const Reported = v.object({
   vm: v.looseObject({ uuid: Uuid, state: v.string() }),
 })
 
-/** Open tickets of a queue in creation order, the active one first, and the token given last. */
-const QueueNow = v.object({ open: v.array(v.string()), token: v.number() })
+/** A ticket's fencing token, and how many open tickets were created before it: none means that it is active. Small, since it is kept for repeats. */
+const Place = v.object({ token: v.number(), ahead: v.number() })
 
 export const VERBS = {
   cn: {
@@ -153,7 +153,7 @@ export const VERBS = {
         expires_at: ExpiresAt,
         reqid: v.optional(v.string()),
       }),
-      value: QueueNow,
+      value: Place,
     },
     /** Ends an open ticket; one that is not open is left as it is. */
     release: { params: v.object({ ticket_uuid: Uuid }), value: v.looseObject({}) },

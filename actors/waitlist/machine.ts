@@ -25,9 +25,10 @@ const IDLE_KEPT_MS = 24 * 3600_000
 
 const states = setup({
   types: { context: {} as QueueContext, events: {} as QueueEvent, input: {} as { id: string } },
-  actions: { addTicket: noted, endTickets: noted, deleteTickets: noted, refuse: noted, done: noted },
+  actions: { addTicket: noted, endTickets: noted, deleteTickets: noted, refuse: noted, done: noted, watch: noted },
   guards: {
-    isOther: ({ context, event }) => event.type === 'create' && context.scope !== '' && !sameTriple(context, event),
+    isOther: ({ context, event }) =>
+      event.type === 'create' && context.server_uuid !== '' && !sameTriple(context, event),
     isOpen: ({ context, event }) =>
       event.type === 'create' && context.open.some(([uuid]) => uuid === event.ticket_uuid),
     isFull: ({ context }) => context.open.length >= OPEN_TICKETS_MAX,
@@ -39,13 +40,15 @@ const states = setup({
 
 const join = states.assign(({ context, event }: Args) => {
   if (event.type !== 'create') return {}
+  const token = nextToken(context, event.at)
+  const entry: QueueContext['open'][number] = [event.ticket_uuid, expiryOf(event.expires_at) ?? event.at, token]
   return {
     server_uuid: event.server_uuid,
     scope: event.scope,
     id: event.id,
-    open: [...context.open, [event.ticket_uuid, expiryOf(event.expires_at) ?? event.at] as [string, number]],
+    open: [...context.open, entry],
     active_since: context.active_since ?? event.at,
-    token: nextToken(context, event.at),
+    token,
     idle_since: null,
   }
 })
@@ -65,55 +68,69 @@ const refuse = (code: 'QueueFull' | 'InvalidArgument', text?: string) => ({
   actions: [effect('refuse', (): Effect[] => [{ type: 'reject', rejection: rejection(code, text) }])],
 })
 const mismatch = { guard: 'isOther' as const, ...refuse('InvalidArgument', 'the queue key is of another queue') }
-const again = { guard: 'isOpen' as const, actions: [effect('done', answerOpen)] }
+const again = { guard: 'isOpen' as const, actions: [effect('done', answerPlace)] }
 const full = { guard: 'isFull' as const, ...refuse('QueueFull') }
-const create = { target: 'busy', actions: [effect('addTicket', addTicket), join, effect('done', answerAndWatch)] }
-const ends = (event: 'release' | 'expiry') => {
-  const actions = [effect('endTickets', endTickets), leave, effect('done', answerAndWatch)]
-  const rest =
-    event === 'expiry' ? [{ actions: [effect('done', answerAndWatch)] }] : [{ actions: [effect('done', done)] }]
-  return [{ guard: 'empties' as const, target: 'idle', actions }, { guard: 'leaves' as const, actions }, ...rest]
+const watch = effect('watch', watchExpiry)
+const settled = effect('done', done)
+const create = {
+  target: 'busy',
+  actions: [effect('addTicket', addTicket), join, effect('done', answerPlace), watch],
 }
-const deleted = [effect('deleteTickets', deleteTickets), leave, effect('done', answerAndWatch)]
+const leaves = <A>(actions: A) => [
+  { guard: 'empties' as const, target: 'idle', actions },
+  { guard: 'leaves' as const, actions },
+]
+const deleteBodies = effect('deleteTickets', deleteTickets)
 
-export const waitlistMachine = states.createMachine({
-  id: 'waitlist',
-  options: { maxIterations: 1000 },
-  context: ({ input }) => ({
-    key: input?.id ?? '',
-    server_uuid: '',
-    scope: '',
-    id: '',
-    open: [],
-    active_since: null,
-    token: 0,
-    idle_since: null,
-  }),
-  initial: 'idle',
-  states: {
-    idle: {
-      after: { idleKept: 'forgotten' },
-      on: {
-        create: [mismatch, create],
-        release: { actions: [effect('done', done)] },
-        delete: { actions: [effect('deleteTickets', deleteTickets), effect('done', done)] },
+/** The machine whose finished and expired tickets stay readable for that long, ms. */
+export const makeWaitlistMachine = (ticketKeptMs: number) => {
+  const ended = effect('endTickets', (context: QueueContext, event: QueueEvent) =>
+    endTickets(context, event, ticketKeptMs),
+  )
+  return states.createMachine({
+    id: 'waitlist',
+    options: { maxIterations: 1000 },
+    context: ({ input }) => ({
+      key: input?.id ?? '',
+      server_uuid: '',
+      scope: '',
+      id: '',
+      open: [],
+      active_since: null,
+      token: 0,
+      idle_since: null,
+    }),
+    initial: 'idle',
+    states: {
+      idle: {
+        after: { idleKept: 'forgotten' },
+        on: {
+          create: [mismatch, create],
+          release: { actions: [settled] },
+          delete: { actions: [deleteBodies, settled] },
+        },
       },
-    },
-    busy: {
-      on: {
-        create: [mismatch, again, full, create],
-        release: ends('release'),
-        expiry: ends('expiry'),
-        delete: [{ guard: 'empties', target: 'idle', actions: deleted }, { actions: deleted }],
+      busy: {
+        on: {
+          create: [mismatch, again, full, create],
+          release: [...leaves([ended, leave, settled, watch]), { actions: [settled] }],
+          expiry: [...leaves([ended, leave, watch]), { actions: [watch] }],
+          delete: [...leaves([deleteBodies, leave, settled, watch]), { actions: [deleteBodies, settled] }],
+        },
       },
+      forgotten: { type: 'final' },
     },
-    forgotten: { type: 'final' },
-  },
-})
+  })
+}
+
+export const waitlistMachine = makeWaitlistMachine(TICKET_KEPT_MS)
 
 /** Tickets that this event takes out of the queue. */
 function leaving(context: QueueContext, event: QueueEvent): Set<string> {
-  const open = (uuids: string[]) => new Set(uuids.filter(uuid => context.open.some(([other]) => other === uuid)))
+  const open = (uuids: string[]) => {
+    const named = new Set(uuids)
+    return new Set(context.open.flatMap(([uuid]) => (named.has(uuid) ? [uuid] : [])))
+  }
   switch (event.type) {
     case 'release':
       return open([event.ticket_uuid])
@@ -136,6 +153,7 @@ const sameTriple = (context: QueueContext, event: Of<'create'>): boolean =>
 
 function addTicket(context: QueueContext, event: QueueEvent): Effect[] {
   if (event.type !== 'create') return []
+  const token = nextToken(context, event.at)
   const body: TicketBody = {
     uuid: event.ticket_uuid,
     server_uuid: event.server_uuid,
@@ -144,25 +162,24 @@ function addTicket(context: QueueContext, event: QueueEvent): Effect[] {
     ...(event.action === undefined ? {} : { action: event.action }),
     extra: event.extra ?? {},
     expires_at: event.expires_at,
-    created_at: iso(event.at),
-    updated_at: iso(event.at),
+    created_at: iso(token),
+    updated_at: iso(token),
     status: 'queued',
     ...(event.reqid === undefined ? {} : { reqid: event.reqid }),
-    token: nextToken(context, event.at),
+    token,
   }
   return [{ type: 'create', bucket: 'ticket', key: event.ticket_uuid, value: body }]
 }
 
-function endTickets(context: QueueContext, event: QueueEvent): Effect[] {
+function endTickets(context: QueueContext, event: QueueEvent, ttl_ms: number): Effect[] {
   const status = event.type === 'expiry' ? 'expired' : 'finished'
-  return [...leaving(context, event)].map(key => ({
-    type: 'patch',
-    bucket: 'ticket',
-    key,
-    while: { status: 'queued' },
-    patch: { status, updated_at: iso(event.at) },
-    ttl_ms: TICKET_KEPT_MS,
-  }))
+  const gone = leaving(context, event)
+  return context.open.flatMap(([key, , token]): Effect[] => {
+    if (!gone.has(key)) return []
+    // The body may stem from a decision that was never committed, with another token than the one that counts.
+    const patch = { status, created_at: iso(token), updated_at: iso(event.at), token }
+    return [{ type: 'patch', bucket: 'ticket', key, while: { status: 'queued' }, patch, ttl_ms }]
+  })
 }
 
 function deleteTickets(_context: QueueContext, event: QueueEvent): Effect[] {
@@ -170,17 +187,18 @@ function deleteTickets(_context: QueueContext, event: QueueEvent): Effect[] {
   return event.ticket_uuids.map(key => ({ type: 'delete', bucket: 'ticket', key }))
 }
 
-/** The answer with the queue as it is now, and the timer at the earliest expiry. */
-function answerAndWatch(context: QueueContext): Effect[] {
+/** The timer at the earliest expiry of any open ticket. */
+function watchExpiry(context: QueueContext): Effect[] {
   const earliest = context.open.reduce((least, [, expiry]) => Math.min(least, expiry), Number.POSITIVE_INFINITY)
-  const timer: Effect = Number.isFinite(earliest)
-    ? { type: 'set_timer', name: 'expiry', at: earliest, event: { type: 'expiry' } }
-    : { type: 'cancel_timer', name: 'expiry' }
-  return [timer, ...answerOpen(context)]
+  if (!Number.isFinite(earliest)) return [{ type: 'cancel_timer', name: 'expiry' }]
+  return [{ type: 'set_timer', name: 'expiry', at: earliest, event: { type: 'expiry' } }]
 }
 
-function answerOpen(context: QueueContext): Effect[] {
-  return [{ type: 'reply', value: { open: context.open.map(([uuid]) => uuid), token: context.token } }]
+/** Where the ticket of this create stands. */
+function answerPlace(context: QueueContext, event: QueueEvent): Effect[] {
+  if (event.type !== 'create') return []
+  const ahead = context.open.findIndex(([uuid]) => uuid === event.ticket_uuid)
+  return [{ type: 'reply', value: { token: context.open[ahead]?.[2] ?? context.token, ahead } }]
 }
 
 function done(): Effect[] {

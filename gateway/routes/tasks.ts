@@ -42,7 +42,10 @@ export const taskRows: AnyRow[] = [
         await settled(backend, task)
         return { status: 200, body: shownTask(task) }
       }
-      const ended = await backend.tasks.ended(task.id, { deadlineMs: waitMs(params.timeout), signal: signal() })
+      const ended = await backend.tasks.ended(task.id, {
+        deadlineMs: waitMs(params.timeout, TASK_WAIT_MS),
+        signal: signal(),
+      })
       if (ended) await settled(backend, ended)
       return { status: 200, body: shownTask(ended ?? (await backend.tasks.load(task.id)) ?? task) }
     },
@@ -76,8 +79,8 @@ function find(backend: Backend, id: unknown) {
   return /^[a-z0-9-]{1,64}$/.test(text) ? backend.tasks.load(text) : undefined
 }
 
-/** Seconds as CNAPI reads them: what is no number, or none, is the default. */
-function waitMs(timeout: unknown): number {
+/** Seconds as CNAPI reads them: what is no number, or none, is the default, which is the longest too. */
+export function waitMs(timeout: unknown, longestMs: number): number {
   const seconds = Number.parseInt(String(timeout), 10)
-  return seconds > 0 ? Math.min(seconds * 1000, TASK_WAIT_MS) : TASK_WAIT_MS
+  return seconds > 0 ? Math.min(seconds * 1000, longestMs) : longestMs
 }

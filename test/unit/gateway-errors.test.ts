@@ -1,11 +1,12 @@
 /** Every row answers as it says: its success, and each error code that its OpenAPI entry documents, with that code's status. */
 import * as assert from 'uvu/assert'
 import { ERRORS, type ErrorCode, rejection } from '../../actors/contract/errors.ts'
+import { derivedIds } from '../../gateway/ids.ts'
 import { errorsOf } from '../../gateway/openapi.ts'
 import { type AnyRow, changes } from '../../gateway/row.ts'
 import { UnavailableError } from '../../services/nats/records.ts'
 import { type Answered, type FakeBackend, fakeGateway, SERVER, VM } from '../fake-backend.ts'
-import { preparedBackend, SAMPLES, type Sample, withFleet } from '../gateway-samples.ts'
+import { preparedBackend, QUEUE, SAMPLES, type Sample, TICKET, withFleet } from '../gateway-samples.ts'
 import { suite } from '../suite.ts'
 
 const test = suite('every row of the route table')
@@ -57,6 +58,7 @@ function statusOf(row: AnyRow, code: ErrorCode): number {
 function neverOf(row: AnyRow, code: ErrorCode): boolean {
   const asksNobody = ['Help', 'Ping', 'OpenApi', 'MachineList', 'ServerEventHeartbeat']
   const asked: ErrorCode[] = ['ServiceUnavailableError', 'InternalError', 'IdempotencyKeyReused']
+  if (row.name === 'ServerWaitlistGetTicketByPost' && code === 'IdempotencyKeyReused') return true
   return asksNobody.includes(row.name) && asked.includes(code)
 }
 
@@ -105,6 +107,7 @@ const verbs = [
   'cn.task_fail',
   ...['create', 'start', 'stop', 'kill', 'reboot', 'destroy', 'actions'].map(verb => `vm.${verb}`),
   ...['create', 'network_create', 'start', 'destroy'].map(verb => `host.${verb}`),
+  ...['create', 'release', 'delete'].map(verb => `waitlist.${verb}`),
 ]
 
 const throwing =
@@ -131,6 +134,7 @@ const special: Partial<Record<ErrorCode, Way[]>> = {
   InvalidParameters: [
     attempt =>
       changes(attempt.row) ? send(attempt, { 'idempotency-key': 'x'.repeat(256) }) : Promise.resolve(undefined),
+    attempt => at(attempt, `${attempt.sample.path.split('?')[0]}?limit=0`),
     attempt => at(attempt, `${attempt.sample.path.split('?')[0]}?limit=0&info=1&include_dni=2&format=3&server_uuid=4`),
     attempt => at(attempt, '/host/-bad-'),
     attempt => at(attempt, '/hosts/-bad-'),
@@ -148,6 +152,7 @@ const special: Partial<Record<ErrorCode, Way[]>> = {
   ResourceNotFound: [
     attempt => at(attempt, attempt.sample.path.replace(SERVER, VM)),
     attempt => at(attempt, attempt.sample.path.replace('/tasks/4', '/tasks/5')),
+    attempt => at(attempt, attempt.sample.path.replace(/(tickets|waitlist)\/[0-9a-f]{4}/, '$1/0000')),
     attempt => at(attempt, attempt.sample.path.replace('/machines/vm', '/machines/none')),
     attempt => at(attempt, `${attempt.sample.path}?server_uuid=${VM}`),
     attempt => {
@@ -174,11 +179,24 @@ const special: Partial<Record<ErrorCode, Way[]>> = {
     },
   ],
   RequestTimedOut: [
+    async attempt => {
+      const params = { server_uuid: SERVER, scope: 'vm', id: VM, expires_at: '3000' }
+      const waiter = derivedIds('waiter', 'test').ticket(QUEUE)
+      attempt.backend.waitlist.command(QUEUE, 'create', { ticket_uuid: waiter, ...params })
+      return at(attempt, attempt.sample.path.replace(TICKET, waiter))
+    },
     attempt => {
       attempt.backend.outcome = undefined
       return send(attempt)
     },
   ],
   TooManyWaiting: [refusedByActor],
+  PreconditionFailed: [attempt => at(attempt, attempt.sample.path.replace('force=true', 'force=TRUE'))],
+  TicketFinished: [
+    attempt => {
+      attempt.backend.waitlist.command(QUEUE, 'release', { ticket_uuid: TICKET })
+      return send(attempt)
+    },
+  ],
   TaskNotSupported: [attempt => send(attempt, {}, { update: { set_internal_metadata: {} } })],
 }

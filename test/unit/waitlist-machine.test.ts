@@ -81,13 +81,63 @@ test('the 10,001st open ticket is refused, and the record of a full queue still 
   create(fleet, 0)
   const record = fleet.record('waitlist', KEY)
   const context = record.snapshot.context as unknown as QueueContext
-  const open = Array.from({ length: OPEN_TICKETS_MAX }, (_, n) => [ticket(n), fleet.now + 60_000])
+  const open = Array.from({ length: OPEN_TICKETS_MAX }, (_, n) => [ticket(n), fleet.now + 60_000, fleet.now + n])
   const full = { ...record, snapshot: { ...record.snapshot, context: { ...context, open } } }
   fleet.records.set(`waitlist.${KEY}`, full)
   const reply = create(fleet, OPEN_TICKETS_MAX)
   assert.is('error' in reply && reply.error.code, 'QueueFull')
   const bytes = JSON.stringify(full).length
   assert.ok(bytes < 1024 * 1024, `${bytes} bytes`)
+})
+
+test('what is kept for repeats stays small: a full queue with many senders fits its bucket', () => {
+  const fleet = makeFleet()
+  const senders = 4
+  for (let n = 0; n < OPEN_TICKETS_MAX; n += 1) {
+    if (n === 70) {
+      const record = fleet.record('waitlist', KEY)
+      const context = record.snapshot.context as unknown as QueueContext
+      for (; n < OPEN_TICKETS_MAX - 70; n++) context.open.push([ticket(n), fleet.now + 60_000, fleet.now + n])
+    }
+    const params = { ticket_uuid: ticket(n), server_uuid: SERVER, scope: 'vm', id: 'x', expires_at: '3000' }
+    const sender = `gateway-01234567-12345-abcdefgh-${n % senders}`
+    const key = { value: String(n).padStart(255, 'k'), fingerprint: 'f'.repeat(64) }
+    const reply = fleet.command('waitlist', KEY, 'create', params, { sender, sequence: n + 1, floor: 1, key })
+    assert.equal('value' in reply && (reply.value as { ahead: number }).ahead, n)
+  }
+  const bytes = JSON.stringify(fleet.record('waitlist', KEY)).length
+  assert.ok(bytes < 750_000, `${bytes} bytes; base64 of them must fit a message of 1 MB`)
+})
+
+test('the token and time of creation that count are the committed ones, in queue order', () => {
+  const fleet = makeFleet()
+  create(fleet, 1)
+  fleet.now += 1_000
+  // The body of ticket 3 was written, its commit was lost; meanwhile another host, whose clock is behind, took ticket 2.
+  const lost = fleet.records.get(`waitlist.${KEY}`)!
+  create(fleet, 3)
+  fleet.records.set(`waitlist.${KEY}`, lost)
+  const early = fleet.tickets.get(ticket(3))?.token as number
+  fleet.now += 500
+  create(fleet, 2)
+  create(fleet, 3)
+  const tokens = queue(fleet)!.open.map(([, , token]) => token)
+  assert.ok(tokens[0]! < tokens[1]! && tokens[1]! < tokens[2]!)
+  assert.ok(early < tokens[1]!)
+  for (const n of [1, 2, 3]) release(fleet, n)
+  const body = fleet.tickets.get(ticket(3))!
+  assert.equal([body.token, body.created_at], [tokens[2], new Date(tokens[2]!).toISOString()])
+})
+
+test('a delete of a ticket that has ended leaves the record as it is', () => {
+  const fleet = makeFleet()
+  create(fleet, 1)
+  create(fleet, 2)
+  release(fleet, 1)
+  const stored = fleet.record('waitlist', KEY)
+  remove(fleet, 1)
+  assert.is(fleet.record('waitlist', KEY), stored)
+  assert.is(fleet.tickets.has(ticket(1)), false)
 })
 
 test('tokens grow within a queue, and past one that was forgotten', () => {
@@ -125,6 +175,7 @@ const step = fc.oneof(
   fc.record({ do: fc.constant('delete' as const), n: fc.nat(30) }),
   fc.record({ do: fc.constant('advance' as const), ms: fc.integer({ min: 0, max: 1_500 }) }),
   fc.record({ do: fc.constant('crash' as const) }),
+  fc.record({ do: fc.constant('crash in create' as const), back: fc.integer({ min: 0, max: 50 }) }),
 )
 
 test('whatever happens: one holder, creation order, nobody stuck, and every end is recorded', () => {
@@ -135,6 +186,8 @@ test('whatever happens: one holder, creation order, nobody stuck, and every end 
       const fleet = makeFleet()
       const deleted = new Set<number>()
       const holders: number[] = []
+      const tokens = new Map<string, number>()
+      let lastToken = 0
       let created = 0
       for (const next of steps) {
         fleet.now += 1
@@ -150,6 +203,15 @@ test('whatever happens: one holder, creation order, nobody stuck, and every end 
           deleted.add(next.n)
         } else if (next.do === 'advance') {
           fleet.advance(next.ms)
+        } else if (next.do === 'crash in create') {
+          // The body was written, the commit was lost; the caller's repeat meets a host whose clock is behind.
+          created += 1
+          const lost = fleet.records.get(`waitlist.${KEY}`)
+          create(fleet, created, 60_000)
+          if (lost) fleet.records.set(`waitlist.${KEY}`, lost)
+          else fleet.records.delete(`waitlist.${KEY}`)
+          fleet.now -= next.back
+          create(fleet, created, 60_000)
         } else {
           // The bodies of a release were written, but its commit was lost: the queue still says who holds it.
           const lost = fleet.records.get(`waitlist.${KEY}`)
@@ -165,6 +227,12 @@ test('whatever happens: one holder, creation order, nobody stuck, and every end 
           [...new Set(open)].sort((a, b) => a - b),
           'creation order, no ticket twice',
         )
+        for (const [uuid, , token] of queue(fleet)?.open ?? []) {
+          const known = tokens.get(uuid)
+          assert.ok(known === undefined ? token > lastToken : token === known, 'tokens only grow and stay')
+          tokens.set(uuid, token)
+          lastToken = Math.max(lastToken, token)
+        }
         if (open[0] !== undefined && holders.at(-1) !== open[0]) holders.push(open[0])
         for (const [, expiry] of queue(fleet)?.open ?? []) {
           const timer = fleet.record('waitlist', KEY).timers['expiry']
@@ -176,7 +244,7 @@ test('whatever happens: one holder, creation order, nobody stuck, and every end 
         [...holders].sort((a, b) => a - b),
         'active strictly in creation order',
       )
-      fleet.advance(10_000)
+      fleet.advance(120_000)
       assert.equal(openOf(fleet), [])
       for (let n = 1; n <= created; n++) {
         if (!deleted.has(n)) assert.ok(['finished', 'expired'].includes(statusOf(fleet, n) ?? ''), `ticket ${n}`)
