@@ -89,8 +89,9 @@ export const parseAgent = (text: string): string | undefined => text.split('.')[
 /** The partition of an id, as nats-server's `partition(64,1)` computes it: FNV-1a (32 bit) modulo the count. */
 export function partitionOf(id: string): number {
   let hash = 0x811c9dc5
-  for (const byte of Buffer.from(id)) hash = Math.imul(hash ^ byte, 0x01000193) >>> 0
-  return hash % PARTITIONS
+  // Ids are ASCII (see token), so characters are bytes; this runs several times for every message.
+  for (let at = 0; at < id.length; at++) hash = Math.imul(hash ^ id.charCodeAt(at), 0x01000193)
+  return (hash >>> 0) % PARTITIONS
 }
 
 export function isKind(text: string): text is Kind {
