@@ -138,6 +138,29 @@ test('of eight creates of one host at once one gets 201; probes, lists, start an
   assert.is((await ask('DELETE', `/networks/net0?server_uuid=${server}`)).status, 404)
 })
 
+test('two gateways are one: of their creates of one host one is 201, and one key is one request', async () => {
+  const other = await muster.gateway()
+  const both = [gateway, other, gateway, other]
+  const path = `/hosts/${randomUUID()}.example.com`
+  const body = { memory: 64, disks: [], networks: [] }
+  const answers = await Promise.all(both.map(one => one.ask('POST', path, { body })))
+  assert.equal(answers.map(({ status }) => status).sort(), [201, 409, 409, 409])
+  assert.is((await other.ask('GET', path)).status, 200)
+  assert.is((await other.ask('DELETE', path)).status, 204)
+  assert.is((await ask('GET', path)).status, 404)
+
+  const headers = { 'idempotency-key': randomUUID() }
+  const vms = `/servers/${server}/vms`
+  const keyed = await Promise.all(both.map(one => one.ask('POST', vms, { body: { ram: 77 }, headers })))
+  assert.is(new Set(keyed.map(({ body }) => `${body.id} ${body.vm_uuid}`)).size, 1, JSON.stringify(keyed))
+  const { body: listed } = await other.ask('GET', vms)
+  const made = listed.filter((vm: { max_physical_memory: number }) => vm.max_physical_memory === 77)
+  assert.is(made.length, 1)
+  await ask('GET', `/tasks/${keyed[0]?.body.id}/wait`)
+  assert.is((await task('DELETE', `${vms}/${made[0].uuid}`)).status, 'complete')
+  await other.end('SIGTERM')
+})
+
 test('a host that names no server goes where most memory is free; several servers make /networks ambiguous', async () => {
   const name = `${randomUUID()}.example.com`
   const { status, body } = await ask('POST', `/hosts/${name}`, { body: { memory: 256, disks: [1], networks: [] } })
