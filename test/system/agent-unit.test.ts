@@ -1,0 +1,136 @@
+// The agent as its package installs it, under a real systemd: enrolled by the printed commands, ready, hardened, killed by
+// its watchdog when it hangs, and unmoved by a restart of libvirtd.
+import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { equal, match, not, ok } from 'uvu/assert'
+import { buildAgentPackage, buildBundles } from '../../scripts/build.ts'
+import { eventually } from '../eventually.ts'
+import { suite } from '../suite.ts'
+import { command } from './lab/command.ts'
+import { whyNoLab } from './lab/lab.ts'
+import { type Muster, startMuster } from './lab/muster.ts'
+import { type SystemdNode, startSystemdNode } from './lab/nspawn.ts'
+import { skipping } from './lab/suite.ts'
+
+const reason = process.env['SYSTEM_TESTS'] === 'required' ? undefined : await whyNoLab()
+const inner = suite("the agent's unit")
+const test = reason ? skipping(inner, reason) : inner
+const serverUuid = '5a1d9e4c-0b7e-4d0c-9a53-6f2c1e8b7d30'
+const enrollMain = new URL('../../scripts/enroll.ts', import.meta.url).pathname
+
+let folder: string
+let muster: Muster
+let node: SystemdNode
+
+test.before(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'muster-unit-'))
+  node = await startSystemdNode({ network: 'host' })
+  muster = await startMuster({ dataDir: join(folder, 'data'), env: { HYPERVISOR: 'simulated' } })
+})
+test.after(async () => {
+  await node?.stop()
+  await muster?.stop()
+  await rm(folder, { recursive: true, force: true })
+})
+
+const property = async (name: string) => (await node.run('systemctl', ['show', '-P', name, 'muster-agent'])).trim()
+
+const journal = () => node.run('journalctl', ['-u', 'muster-agent', '--no-pager', '-o', 'cat'])
+
+async function isRunning(): Promise<boolean> {
+  return (await muster.request('GET', `/servers/${serverUuid}`)).body?.status === 'running'
+}
+
+test(
+  'the package installs, and after the commands that enroll prints the agent is ready and its server runs',
+  async () => {
+    await buildBundles(folder, ['agent'])
+    const packages = [await buildAgentPackage(folder), await nodePackage(folder)]
+    for (const [index, file] of packages.entries()) await copyFile(file, join(node.root, `root/${index}.deb`))
+    await node.run('dpkg', ['-i', '/root/1.deb', '/root/0.deb'])
+    equal(await property('ActiveState'), 'inactive', 'it does not run before it is enrolled')
+    const printed = await command(process.execPath, ['--import', 'tsx', enrollMain, serverUuid], {
+      env: { ...muster.env, NATS_URL: muster.natsUrl },
+    })
+    const there = printed.match(/## On that machine.*\n([\s\S]*?)\n## /)?.[1] ?? ''
+    const here = printed.match(/takes it up with: (kill .*)/)?.[1] ?? ''
+    await command('sh', ['-ec', here])
+    // The unit is Type=notify: `enable --now` returns when the agent has said that it is ready.
+    await node.run('sh', ['-ec', there], { timeoutMs: 90_000 })
+    equal(await property('ActiveState'), 'active')
+    equal(await property('NRestarts'), '0')
+    await eventually(isRunning, { withinMs: 15_000, what: 'the server is running for the gateway' })
+    not.equal(await property('StatusText'), '', 'systemctl status shows a line of its own')
+  },
+  { limitMs: 180_000 },
+)
+
+test('it runs as a user of its own, without capabilities and under a system call filter', async () => {
+  const status = await node.run('cat', [`/proc/${await property('MainPID')}/status`])
+  const uid = (await node.run('id', ['-u', 'muster-agent'])).trim()
+  match(status, new RegExp(`^Uid:\\s+${uid}\\s`, 'm'))
+  not.equal(uid, '0')
+  match(status, /^CapEff:\s+0+$/m)
+  match(status, /^NoNewPrivs:\s+1$/m)
+  match(status, /^Seccomp:\s+2$/m)
+  equal((await node.run('sh', ['-c', 'systemd-analyze verify muster-agent.service 2>&1'])).trim(), '')
+})
+
+test(
+  'it goes on, in the same process, when libvirtd is restarted',
+  async () => {
+    const pid = await property('MainPID')
+    await node.run('systemctl', ['restart', 'libvirtd'])
+    // Work after the restart goes through a new connection.
+    await eventually(async () => (await muster.request('GET', `/networks?server_uuid=${serverUuid}`)).status === 200, {
+      withinMs: 30_000,
+      what: 'the networks are read through the agent',
+    })
+    equal(await property('MainPID'), pid)
+    equal(await property('NRestarts'), '0')
+    ok(await isRunning())
+  },
+  { limitMs: 60_000 },
+)
+
+test(
+  'its watchdog kills it when it hangs, and it is started again',
+  async () => {
+    const pid = await property('MainPID')
+    await node.run('kill', ['-STOP', pid])
+    await eventually(async () => (await property('NRestarts')) === '1', {
+      withinMs: 120_000,
+      everyMs: 500,
+      what: 'systemd started it again',
+    })
+    match(await node.run('journalctl', ['-u', 'muster-agent', '--no-pager']), /Watchdog timeout/)
+    await eventually(async () => (await property('ActiveState')) === 'active', { withinMs: 60_000, everyMs: 200 })
+    not.equal(await property('MainPID'), pid)
+    await eventually(isRunning, { withinMs: 20_000, what: 'the server is running again' })
+  },
+  { limitMs: 240_000 },
+)
+
+test('a stop is orderly and quick', async () => {
+  const began = performance.now()
+  await node.run('systemctl', ['stop', 'muster-agent'])
+  ok(performance.now() - began < 10_000)
+  equal(await property('Result'), 'success', await journal())
+})
+
+test.run()
+
+/** This Node as a package, since the release's own nodejs may be too old for the agent. */
+async function nodePackage(into: string): Promise<string> {
+  const root = join(into, 'nodejs')
+  await mkdir(join(root, 'DEBIAN'), { recursive: true })
+  const version = process.versions.node
+  await writeFile(
+    join(root, 'DEBIAN/control'),
+    `Package: nodejs\nVersion: ${version}\nArchitecture: amd64\nMaintainer: lab <lab@localhost>\nDescription: the running Node\n`,
+  )
+  const file = join(into, 'nodejs.deb')
+  await command('dpkg-deb', ['--root-owner-group', '-Znone', '--build', root, file])
+  return file
+}
