@@ -23,7 +23,13 @@ export async function readBody(
   const chunked = header('transfer-encoding') !== undefined
   if (!chunked && (length === undefined || length === '0')) return empty
   if (Number(length ?? 0) > maxBytes) return tooLarge
-  const bytes = chunked ? await readStream(request, maxBytes) : Buffer.from(await request.arrayBuffer())
+  let bytes: Buffer | undefined
+  try {
+    bytes = chunked ? await readStream(request, maxBytes) : Buffer.from(await request.arrayBuffer())
+  } catch {
+    // The caller left in the middle: its own doing, not a failure to log.
+    return { error: rejection('InvalidContent', 'The body ended early') }
+  }
   if (!bytes || bytes.length > maxBytes) return tooLarge
   if (bytes.length === 0) return empty
   const plain = decompress(bytes, header('content-encoding')?.toLowerCase(), maxBytes)

@@ -124,6 +124,15 @@ test('a body over 1 MiB is 413, whether its length is told or not', async () => 
   assert.is(small.status, 200)
 })
 
+test('a body that ends early is 400, and no failure of ours', async () => {
+  const { app, errors } = gateway()
+  const body = new ReadableStream({ start: controller => controller.error(new Error('aborted')) })
+  const headers = { 'content-type': 'application/json', 'transfer-encoding': 'chunked' }
+  const response = await app.request(stop, { method: 'POST', body, headers, duplex: 'half' } as RequestInit)
+  assert.is(response.status, 400)
+  assert.is(errors.length, 0)
+})
+
 test('text/plain gives JSON text for objects and the bare message for errors', async () => {
   const { ask } = gateway()
   const good = await ask('GET', '/ping', { headers: { accept: 'text/plain' } })
