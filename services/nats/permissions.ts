@@ -59,14 +59,13 @@ const processes = {
     ],
     subscribe: [pattern.partitions(), pattern.machines(), microApi, ownInbox('host')],
   }),
-  /** Asks and reads: writes no bucket. Of what agents say it passes on what node agents may send over HTTP. */
+  /** Asks and reads: writes no bucket. What node agents send over HTTP it passes on as commands and heartbeats, never in an agent's name. */
   gateway: (): Rights => ({
     publish: [
       ...KINDS.map(pattern.commands),
       ...KINDS.map(subject.machines),
       subject.allocate(),
       pattern.heartbeats(),
-      ...reportsByHttp,
       ...records.flatMap(reading),
       jetStreamInfo,
     ],
@@ -91,7 +90,6 @@ function agent(uuid: string): Rights {
 }
 
 const jetStreamInfo = '$JS.API.INFO'
-const reportsByHttp = ['sysinfo', 'status'].map(verb => `p.*.cn.*.agent.${verb}`)
 
 /** All that reading one bucket takes: leader and direct gets, and consumers of its own for views. */
 function reading(bucket: Bucket): string[] {

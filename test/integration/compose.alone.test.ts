@@ -113,6 +113,13 @@ test(
   { limitMs: 60_000 },
 )
 
+test('no process lacked a right for its work', () => {
+  for (const server of ['nats1', 'nats2', 'nats3']) {
+    assert.match(run.log(server), 'Server is ready')
+    assert.not.match(run.log(server), 'Violation')
+  }
+})
+
 test(
   'with one of each killed the other gateway still answers',
   async () => {

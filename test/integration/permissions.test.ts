@@ -136,16 +136,11 @@ const claims: [Identity, Claims][] = [
   [
     'gateway',
     {
-      sends: [
-        ...commands,
-        ...KINDS.map(subject.machines),
-        subject.allocate(),
-        subject.heartbeat(other),
-        subject.agentCall(other, 'sysinfo'),
-        subject.agentCall(other, 'status'),
-      ],
+      sends: [...commands, ...KINDS.map(subject.machines), subject.allocate(), subject.heartbeat(other)],
       doesNotSend: [
         ...nothingOfAnAgent,
+        subject.agentCall(other, 'sysinfo'),
+        subject.agentCall(other, 'status'),
         subject.event('vm', vm),
         ...buckets.map(writes),
         ...administration,
