@@ -4,7 +4,7 @@
  * the start, whoever made it; a lab that was killed is cleared away by the next one.
  */
 import { existsSync } from 'node:fs'
-import { chmod, chown, mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { chmod, chown, mkdir, readFile, readlink, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { eventually } from '../../eventually.ts'
 import { attempt, command } from './command.ts'
@@ -80,7 +80,6 @@ export async function startLab(): Promise<Lab> {
   const reason = await whyNoLab()
   if (reason) throw new Error(`the lab cannot run: ${reason}`)
   const files = await guest()
-  await clearAborted()
   const state: State = {
     ownerPid: process.pid,
     started: { openvswitch: false, virtlogdPid: null, reaperPid: null },
@@ -89,7 +88,7 @@ export async function startLab(): Promise<Lab> {
     before: null,
   }
   const note = () => writeState(state)
-  await note()
+  await claim(state)
   try {
     state.kvm = await openKvm()
     await startDaemons(state.started, runFolder, note)
@@ -243,21 +242,39 @@ async function openKvm(): Promise<State['kvm']> {
   return { mode: found.mode & 0o777, gid: found.gid }
 }
 
-async function clearAborted(): Promise<void> {
-  const read = async () =>
-    readFile(stateFile, 'utf8').then(
-      text => JSON.parse(text) as State,
-      () => undefined,
-    )
-  // Another test process that still runs its lab is waited for; one that died is cleaned up after.
-  const aborted = await eventually(
+/**
+ * Takes this machine for one lab: waits for that of another living process, and clears away that of a dead one. The file is
+ * made by exactly one process and taken over by exactly one.
+ */
+async function claim(state: State): Promise<void> {
+  await mkdir(runFolder, { recursive: true })
+  await eventually(
     async () => {
-      const state = await read()
-      return !state || !existsSync(`/proc/${state.ownerPid}`) ? { state } : undefined
+      await clearAborted()
+      await mkdir(runFolder, { recursive: true })
+      await writeFile(stateFile, JSON.stringify(state), { flag: 'wx' })
+      return true
     },
-    { withinMs: 60_000, everyMs: 250, what: `the lab of another process to end (see ${stateFile})` },
+    { withinMs: 80_000, everyMs: 250, what: `the lab of another process to end (see ${stateFile})` },
   )
-  if (aborted.state) await clear(aborted.state)
+}
+
+async function clearAborted(): Promise<void> {
+  const state = await readFile(stateFile, 'utf8').then(
+    text => JSON.parse(text) as State,
+    () => undefined,
+  )
+  if (!state) return
+  const owner = await readlink(`/proc/${state.ownerPid}/exe`).catch(() => '')
+  if (owner === process.execPath) throw new Error(`process ${state.ownerPid} has its lab here`)
+  const taken = `${stateFile}.${process.pid}`
+  await rename(stateFile, taken)
+  try {
+    await clear(state)
+  } catch (error) {
+    await rename(taken, stateFile)
+    throw error
+  }
 }
 
 async function clear(state: State): Promise<void> {
@@ -312,6 +329,5 @@ async function remove(before: World): Promise<void> {
 }
 
 async function writeState(state: State): Promise<void> {
-  await mkdir(runFolder, { recursive: true })
   await writeFile(stateFile, JSON.stringify(state))
 }
