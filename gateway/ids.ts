@@ -19,7 +19,7 @@ export const randomIds: IdSource = {
   vm: () => randomUUID(),
   task: () => randomUUID(),
   mac: () => macOf(randomBytes(3)),
-  ticket: queue => ticketUuid(queue, randomBytes(8)),
+  ticket: queue => ticketUuid(queue, randomBytes(8), 0x80),
 }
 
 /** Ids of a request that carries an Idempotency-Key. `operation` is its method and path. */
@@ -28,7 +28,7 @@ export function derivedIds(key: string, operation: string): IdSource {
     vm: () => uuidOf(digest('vm', key)),
     task: () => uuidOf(digest('task', key, operation)),
     mac: index => macOf(digest('mac', key, String(index))),
-    ticket: queue => ticketUuid(queue, digest('ticket', key, operation, queue)),
+    ticket: queue => ticketUuid(queue, digest('ticket', key, operation, queue), 0xa0),
   }
 }
 
@@ -66,10 +66,10 @@ function uuidOf(bytes: Buffer): string {
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`
 }
 
-/** A UUIDv8 whose own bits are the 60 of the queue's key and 62 of `bytes`. */
-function ticketUuid(queue: string, bytes: Buffer): string {
+/** A UUIDv8 whose own bits are the 60 of the queue's key, one that tells derived ids (`isDerived`), and 61 of `bytes`. */
+function ticketUuid(queue: string, bytes: Buffer, variant: 0x80 | 0xa0): string {
   const own = Buffer.from(bytes.subarray(0, 8))
-  own[0] = (own[0]! & 0x3f) | 0x80
+  own[0] = (own[0]! & 0x1f) | variant
   const hex = own.toString('hex')
   return `${queue.slice(0, 8)}-${queue.slice(8, 12)}-8${queue.slice(12)}-${hex.slice(0, 4)}-${hex.slice(4)}`
 }

@@ -9,6 +9,16 @@ export const OPEN_TICKETS_MAX = 10_000
 export const TICKET_KEPT_MS = 30 * 24 * 3600_000
 
 /**
+ * How long and of how many tickets a queue remembers that they have ended, where a create may come again: a frozen gateway may still send
+ * one that was repeated through another, for as long as a command lives (COMMAND_DEADLINE_MS on its way, as long again in a host).
+ */
+export const ENDED_KEPT_MS = 60_000
+export const ENDED_MAX = 256
+
+/** Was the id derived from an Idempotency-Key: then its variant digit is a or b, of a random one 8 or 9. */
+export const isDerived = (ticketUuid: string): boolean => 'ab'.includes(ticketUuid.charAt(19))
+
+/**
  * An expiry as callers send it: ISO 8601, with or without a zone (then UTC), a date, or a year such as `3000`.
  * Kept verbatim; `expiryOf` is what counts.
  */
@@ -68,6 +78,8 @@ export const QueueContext = v.object({
   active_since: v.nullable(v.number()),
   /** The token given last. */
   token: v.number(),
+  /** Tickets with derived ids that have ended lately: [uuid, when in ms, token]. */
+  ended: v.array(v.tuple([v.string(), v.number(), v.number()])),
   /** When the last ticket left, ms. */
   idle_since: v.nullable(v.number()),
 })

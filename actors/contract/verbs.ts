@@ -26,7 +26,10 @@ const Reported = v.object({
   vm: v.looseObject({ uuid: Uuid, state: v.string() }),
 })
 
-/** A ticket's fencing token, and how many open tickets were created before it: none means that it is active. Small, since it is kept for repeats. */
+/**
+ * A ticket's fencing token, and how many open tickets were created before it: none means that it is active, -1 that it has ended (the
+ * command came late). Small, since it is kept for repeats.
+ */
 const Place = v.object({ token: v.number(), ahead: v.number() })
 
 export const VERBS = {

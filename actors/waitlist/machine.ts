@@ -9,7 +9,16 @@
  */
 import { setup } from 'xstate'
 import { rejection } from '../contract/errors.ts'
-import { expiryOf, OPEN_TICKETS_MAX, type QueueContext, TICKET_KEPT_MS, type TicketBody } from '../contract/ticket.ts'
+import {
+  ENDED_KEPT_MS,
+  ENDED_MAX,
+  expiryOf,
+  isDerived,
+  OPEN_TICKETS_MAX,
+  type QueueContext,
+  TICKET_KEPT_MS,
+  type TicketBody,
+} from '../contract/ticket.ts'
 import type { VerbParams } from '../contract/verbs.ts'
 import { type Effect, effect, iso, type Refused, type Stamp } from '../effects.ts'
 
@@ -31,6 +40,7 @@ const states = setup({
       event.type === 'create' && context.server_uuid !== '' && !sameTriple(context, event),
     isOpen: ({ context, event }) =>
       event.type === 'create' && context.open.some(([uuid]) => uuid === event.ticket_uuid),
+    hasEnded: ({ context, event }) => event.type === 'create' && endedBefore(context, event) !== undefined,
     isFull: ({ context }) => context.open.length >= OPEN_TICKETS_MAX,
     leaves: ({ context, event }) => leaving(context, event).size > 0,
     empties: ({ context, event }) => leaving(context, event).size === context.open.length && context.open.length > 0,
@@ -57,8 +67,12 @@ const leave = states.assign(({ context, event }: Args) => {
   const gone = leaving(context, event)
   const open = context.open.filter(([uuid]) => !gone.has(uuid))
   const sameHolder = open[0]?.[0] === context.open[0]?.[0]
+  const again = context.open.flatMap(([uuid, , token]) =>
+    gone.has(uuid) && isDerived(uuid) ? [[uuid, event.at, token] as [string, number, number]] : [],
+  )
   return {
     open,
+    ended: [...context.ended.filter(([, at]) => event.at - at < ENDED_KEPT_MS), ...again].slice(-ENDED_MAX),
     active_since: open.length === 0 ? null : sameHolder ? context.active_since : event.at,
     idle_since: open.length === 0 ? event.at : null,
   }
@@ -69,6 +83,7 @@ const refuse = (code: 'QueueFull' | 'InvalidArgument', text?: string) => ({
 })
 const mismatch = { guard: 'isOther' as const, ...refuse('InvalidArgument', 'the queue key is of another queue') }
 const again = { guard: 'isOpen' as const, actions: [effect('done', answerPlace)] }
+const late = { guard: 'hasEnded' as const, actions: [effect('done', answerEnded)] }
 const full = { guard: 'isFull' as const, ...refuse('QueueFull') }
 const watch = effect('watch', watchExpiry)
 const settled = effect('done', done)
@@ -98,6 +113,7 @@ export const makeWaitlistMachine = (ticketKeptMs: number) => {
       open: [],
       active_since: null,
       token: 0,
+      ended: [],
       idle_since: null,
     }),
     initial: 'idle',
@@ -105,14 +121,14 @@ export const makeWaitlistMachine = (ticketKeptMs: number) => {
       idle: {
         after: { idleKept: 'forgotten' },
         on: {
-          create: [mismatch, create],
+          create: [mismatch, late, create],
           release: { actions: [settled] },
           delete: { actions: [deleteBodies, settled] },
         },
       },
       busy: {
         on: {
-          create: [mismatch, again, full, create],
+          create: [mismatch, again, late, full, create],
           release: [...leaves([ended, leave, settled, watch]), { actions: [settled] }],
           expiry: [...leaves([ended, leave, watch]), { actions: [watch] }],
           delete: [...leaves([deleteBodies, leave, settled, watch]), { actions: [deleteBodies, settled] }],
@@ -142,6 +158,10 @@ function leaving(context: QueueContext, event: QueueEvent): Set<string> {
       return new Set()
   }
 }
+
+/** A create that was repeated elsewhere and carried out there may still arrive: its ticket is not opened again. */
+const endedBefore = ({ ended }: QueueContext, event: Of<'create'>) =>
+  ended.find(([uuid, at]) => uuid === event.ticket_uuid && event.at - at < ENDED_KEPT_MS)
 
 /** Grows within a queue, and past a queue that was forgotten, since the clock has gone on. */
 const nextToken = (context: QueueContext, at: number): number => Math.max(context.token + 1, at)
@@ -199,6 +219,11 @@ function answerPlace(context: QueueContext, event: QueueEvent): Effect[] {
   if (event.type !== 'create') return []
   const ahead = context.open.findIndex(([uuid]) => uuid === event.ticket_uuid)
   return [{ type: 'reply', value: { token: context.open[ahead]?.[2] ?? context.token, ahead } }]
+}
+
+function answerEnded(context: QueueContext, event: QueueEvent): Effect[] {
+  const ended = event.type === 'create' ? endedBefore(context, event) : undefined
+  return [{ type: 'reply', value: { token: ended?.[2] ?? context.token, ahead: -1 } }]
 }
 
 function done(): Effect[] {

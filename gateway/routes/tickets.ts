@@ -259,7 +259,7 @@ async function create(incoming: Create, backend: Backend): Promise<Answer> {
   const at = new Date(token).toISOString()
   const body: TicketBody = { uuid, extra: {}, ...own, created_at: at, updated_at: at, status: 'queued', token }
   const shown = await queueOf(backend, queue, body)
-  const alone = () => [{ ...body, status: ahead === 0 ? ('active' as const) : ('queued' as const) }]
+  const alone = (): Ticket[] => (ahead < 0 ? [] : [{ ...body, status: ahead === 0 ? 'active' : 'queued' }])
   return { status: 202, body: { uuid, token, queue: shown ?? alone() } }
 }
 

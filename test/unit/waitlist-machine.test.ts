@@ -140,6 +140,23 @@ test('a delete of a ticket that has ended leaves the record as it is', () => {
   assert.is(fleet.tickets.has(ticket(1)), false)
 })
 
+test('a late copy of a create that another gateway repeated does not open the ticket again', () => {
+  const fleet = makeFleet()
+  const derived = 'aaaaaaaa-aaaa-8aaa-a000-000000000001'
+  const ask = () => create(fleet, 0, 60_000, { ticket_uuid: derived })
+  const first = ask()
+  fleet.command('waitlist', KEY, 'release', { ticket_uuid: derived })
+  fleet.now += 30_000
+  const token = 'value' in first && (first.value as { token: number }).token
+  assert.equal(ask(), { value: { token, ahead: -1 } })
+  create(fleet, 2)
+  assert.equal(ask(), { value: { token, ahead: -1 } })
+  assert.equal([openOf(fleet), fleet.tickets.get(derived)?.status], [[2], 'finished'])
+  fleet.now += 60_000
+  release(fleet, 2)
+  assert.equal(queue(fleet)?.ended, [], 'what cannot come any more is forgotten')
+})
+
 test('tokens grow within a queue, and past one that was forgotten', () => {
   const fleet = makeFleet()
   for (const n of [1, 2, 3]) create(fleet, n)
