@@ -3,6 +3,7 @@
  * acknowledged. Effects to one receiver go in order, one at a time. Acknowledged ones stay in memory and leave the record with its
  * next commit or after 5 s; a host that takes over performs what the record still holds, and receivers know repeats by their number.
  */
+import { setMaxListeners } from 'node:events'
 import { rejection } from '../../actors/contract/errors.ts'
 import type { Command, TaskOffer } from '../../actors/contract/messages.ts'
 import type { ActorRecord, OutboxEntry, Reply } from '../../actors/contract/record.ts'
@@ -190,7 +191,7 @@ export function createPerformer({ nc, records, log, add, mayAct, step }: Perform
         acknowledged: new Map(),
         waiters: new Map(),
         clearing: undefined,
-        abort: new AbortController(),
+        abort: abortable(),
       }
       actors.set(name, actor)
       actor.entries = entries
@@ -256,6 +257,13 @@ function floorOf(actor: Actor, kind: string, id: string, sequence: number): numb
 }
 
 const nameOf = (kind: Kind, id: string) => `${kind}.${id}`
+
+/** As many effects as an actor has pending wait on its signal; Node takes more than ten for a leak. */
+function abortable(): AbortController {
+  const controller = new AbortController()
+  setMaxListeners(0, controller.signal)
+  return controller
+}
 
 function sleep(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise(resolve => {
