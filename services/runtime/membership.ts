@@ -98,11 +98,13 @@ export function createMembership(nc: NatsConnection, host: string, hooks: Member
       .concat(state === 'live' ? [host] : [])
       .sort()
 
-  /** What is ours and claimed by nobody else. */
+  /** What is ours and was free already, or is claimed by nobody else: a holder goes on until it lets go by itself. */
   const settle = () => {
     const claims = [...others].filter(([, lease]) => lease.state !== 'joining')
+    const claimed = (p: number) => claims.some(([name, lease]) => ownerOf(p, lease.view) === name)
     const before = free
-    free = new Set([...mine].filter(p => !claims.some(([name, lease]) => ownerOf(p, lease.view) === name)))
+    // While leases are being told anew, claims are not all known.
+    free = new Set([...mine].filter(p => before.has(p) || (settled && !claimed(p))))
     const taken = new Set([...free].filter(p => !before.has(p)))
     if (taken.size > 0) hooks.took(taken)
   }
@@ -117,7 +119,7 @@ export function createMembership(nc: NatsConnection, host: string, hooks: Member
   /** Acts on the hosts that are live now: takes what is new, lets go of what is another's, then says so. */
   const adopt = async () => {
     const target = live()
-    if (state !== 'live' || same(view, target)) return
+    if (state !== 'live' || !settled || same(view, target)) return
     const next = partitionsOf(host, target)
     const gained = minus(next, mine)
     const lost = minus(mine, next)
@@ -129,7 +131,7 @@ export function createMembership(nc: NatsConnection, host: string, hooks: Member
     settle()
     log.info({ hosts: target, partitions: next.size }, 'partitions are divided anew')
     await renew()
-    await hooks.released(lost)
+    hooks.released(lost).catch(error => log.error({ err: error }, 'letting go failed'))
   }
 
   const renew = async () => {

@@ -25,6 +25,8 @@ export interface Told {
   id: string
   revision: number
   gone: boolean
+  /** Whether effects wait to be performed. */
+  outbox: boolean
   /** When it was stored, ms since the epoch by the server's clock. */
   at: number
   /** Server that a VM or host belongs to; '' when none. */
@@ -78,9 +80,10 @@ export function createPendingIndex(nc: NatsConnection, kinds: readonly Kind[], l
       },
       onChange: ({ key: id, gone, revision, at, head }) => {
         const due = gone ? '' : head(HEADERS.due)
-        set({ kind, id, revision, due: due ? Number(due) : undefined, outbox: !gone && head(HEADERS.outbox) !== '' })
+        const outbox = !gone && head(HEADERS.outbox) !== ''
+        set({ kind, id, revision, due: due ? Number(due) : undefined, outbox })
         for (const listener of toldListeners) {
-          listener({ kind, id, revision, gone, at, server: head(HEADERS.server), state: head(HEADERS.state) })
+          listener({ kind, id, revision, gone, outbox, at, server: head(HEADERS.server), state: head(HEADERS.state) })
         }
       },
     }),

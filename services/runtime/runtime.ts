@@ -15,7 +15,7 @@ import type { Decide } from './decide.ts'
 import type { Log } from './log.ts'
 import { type Committed, createMailboxes, type MailboxDeps } from './mailbox.ts'
 import { createMembership } from './membership.ts'
-import { createPendingIndex, type Pending, type PendingIndex } from './pending-index.ts'
+import { createPendingIndex, type PendingIndex } from './pending-index.ts'
 import { createPerformer, type PerformerDeps } from './performer.ts'
 
 export interface RuntimeOptions {
@@ -61,6 +61,8 @@ type ActorArrival = Exclude<Arrival, { kind: 'hb' }>
 const tickMs = 50
 const sweepMs = 5_000
 const sweepAtOnce = 64
+/** A record of our own is told by the bucket about when its commit is acknowledged. */
+const suspectMs = 100
 /** Messages kept for a partition that another host is letting go of. */
 const heldMax = 10_000
 const drainLimitMs = 2_000
@@ -77,6 +79,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
   let held: { arrival: ActorArrival; message: Msg }[] = []
   let [commits, misdirected, unnamed] = [0, 0, 0]
   let timers: NodeJS.Timeout[] = []
+  const suspects: { kind: Kind; id: string; at: number }[] = []
 
   const onMessage = (error: Error | null, message: Msg) => {
     if (error) return log.error({ err: error }, 'a subscription failed')
@@ -238,10 +241,14 @@ export function createRuntime(options: RuntimeOptions): Runtime {
   index.onDue(({ kind, id, due }) => {
     if (due !== undefined) deadlines.add(partitionOf(id), { at: due, kind, id })
   })
-  index.onTold(({ kind, id, revision }) => mailboxes.seen(kind, id, revision))
+  index.onTold(({ kind, id, revision, outbox }) => {
+    mailboxes.seen(kind, id, revision)
+    if (outbox && !performer.has(kind, id)) suspects.push({ kind, id, at: performance.now() })
+  })
 
   /** Deadlines of our partitions that have passed become inputs of their actors. */
   const tick = () => {
+    attendTo(suspects.splice(0, suspects.findLastIndex(({ at }) => performance.now() - at > suspectMs) + 1))
     const now = Date.now()
     for (const partition of membership.owned()) {
       if (!membership.owns(partition)) return
@@ -260,18 +267,26 @@ export function createRuntime(options: RuntimeOptions): Runtime {
 
   /** Loads actors whose effects nobody has in hand: after a take-over, and whatever was lost on the way. */
   const sweep = async (partitions: Set<number>) => {
-    const unattended = ({ kind, id, outbox }: Pending) => outbox && !performer.has(kind, id)
-    const found = [...partitions].flatMap(partition => [...index.in(partition)].filter(unattended))
+    await attend([...partitions].flatMap(partition => [...index.in(partition)]))
+  }
+
+  const attend = async (actors: { kind: Kind; id: string }[]) => {
+    const unattended = actors.filter(({ kind, id }) => index.get(kind, id)?.outbox && !performer.has(kind, id))
     const next = async () => {
-      for (let pending = found.pop(); pending; pending = found.pop()) {
-        const { kind, id } = pending
+      for (let actor = unattended.pop(); actor; actor = unattended.pop()) {
+        const { kind, id } = actor
         if (!membership.owns(partitionOf(id))) continue
         mailboxes.forgetOne(kind, id)
         const endsAt = performance.now() + COMMAND_DEADLINE_MS
         await new Promise<void>(settled => mailboxes.add(kind, id, { input: { type: 'due' }, endsAt, settled }))
       }
     }
-    await Promise.all(Array.from({ length: sweepAtOnce }, next))
+    await Promise.all(Array.from({ length: Math.min(sweepAtOnce, unattended.length) }, next))
+  }
+
+  /** Records with effects that another host stored just before it let go, and that were told only after we took over. */
+  const attendTo = (actors: { kind: Kind; id: string }[]) => {
+    if (actors.length > 0) attend(actors).catch(error => log.error({ err: error }, 'a sweep failed'))
   }
 
   return {

@@ -123,7 +123,7 @@ test(
     await host()
     await more(load, 500)
     const { maxMs } = await verify('SIGTERM of an owner, then a new one', load)
-    assert.ok(maxMs < 900, `the longest command took ${maxMs} ms: it was sent twice`)
+    assert.ok(maxMs < 1_500, `the longest command took ${maxMs} ms: a lease had to run out`)
     await killAll()
   },
   { limitMs: 90_000 },

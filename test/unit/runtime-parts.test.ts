@@ -60,7 +60,7 @@ test('deadlines come out when they are due, earliest first, and none twice', () 
 function livenessBench(states: Record<string, string>) {
   const fleet = createFleet()
   const set = (id: string, state: string) =>
-    fleet.told({ kind: 'cn', id, revision: 1, gone: false, at: 0, server: '', state })
+    fleet.told({ kind: 'cn', id, revision: 1, gone: false, outbox: false, at: 0, server: '', state })
   for (const [id, state] of Object.entries(states)) set(id, state)
   const told: string[] = []
   const clock = { now: 0 }
@@ -138,7 +138,7 @@ test('a server that has just registered is not silent yet, and nodes of other ow
 test('VMs are found by the server of their record, also after it changed', () => {
   const fleet = createFleet()
   const told = (id: string, server: string, state: string, gone = false) =>
-    fleet.told({ kind: 'vm', id, revision: 1, gone, at: 5, server, state })
+    fleet.told({ kind: 'vm', id, revision: 1, gone, outbox: false, at: 5, server, state })
   told('v1', 's1', 'running')
   told('v2', 's1', 'stopped')
   told('v2', 's2', 'stopped')

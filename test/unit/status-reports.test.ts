@@ -13,7 +13,7 @@ const start = Date.parse('2026-01-01T00:00:00Z')
 function bench() {
   const clock = { now: start }
   const fleet = createFleet()
-  fleet.told({ kind: 'cn', id: 's', revision: 1, gone: false, at: start, server: '', state: 'running' })
+  fleet.told({ kind: 'cn', id: 's', revision: 1, gone: false, outbox: false, at: start, server: '', state: 'running' })
   const written: StatusEvent[] = []
   const told: string[] = []
   const answers = new Map<string, unknown>()
@@ -28,7 +28,7 @@ function bench() {
     now: () => clock.now,
   })
   const record = (id: string, state: string) =>
-    fleet.told({ kind: 'vm', id, revision: 1, gone: false, at: clock.now, server: 's', state })
+    fleet.told({ kind: 'vm', id, revision: 1, gone: false, outbox: false, at: clock.now, server: 's', state })
   const report = async (vms: Record<string, string>, more: Partial<StatusEvent> = {}) => {
     told.length = 0
     const entries = Object.entries(vms).map(([uuid, state]) => [uuid, { uuid, state }])
