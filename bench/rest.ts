@@ -1,12 +1,17 @@
 /** REST calls in a second through the gateway: a server is read, VMs are stopped and started; beside a bare Hono route. */
+import type { TaskRecord } from '../actors/contract/task.ts'
+import type { NatsConnection } from '../services/nats/connect.ts'
+import { lastSequence } from '../services/nats/follow.ts'
 import { publishHeartbeat } from '../services/nats/heartbeats.ts'
 import { provision } from '../services/nats/provision.ts'
+import { openView } from '../services/nats/view.ts'
 import { eventually } from '../test/eventually.ts'
 import { instantAgents } from './agents.ts'
 import { startBare, startGateway } from './gateways.ts'
 import { hammer, latency } from './hammer.ts'
 import { coverage, realHost, serving } from './hosts.ts'
 import { fill } from './load.ts'
+import { rawCompareAndSet } from './raw.ts'
 import { type Cores, coresOf, type Scope } from './scope.ts'
 import { serverEntry, serverUuid, vmEntry, vmUuid } from './seed.ts'
 import { perSecond, type Row, seconds, shares, whole } from './table.ts'
@@ -48,8 +53,12 @@ export async function rest(scope: Scope): Promise<Row[]> {
   )
   await bare.running.stop()
 
+  scope.say('compare-and-set, the store alone')
+  const raw = await rawCompareAndSet(nc, { prefix: 'raw', keys: vms, bytes: 2_048, inFlight: connections, forMs })
+
   scope.say('POST stop and start')
   let calls = 0
+  const writtenBefore = await written(nc)
   const post = await coresOf(groups, () =>
     hammer({
       inFlight: connections,
@@ -63,9 +72,12 @@ export async function rest(scope: Scope): Promise<Row[]> {
     }),
   )
   const drainFrom = performance.now()
-  const through = () => agents.ended() === calls || agents.problem()
+  const through = () => agents.ended() >= calls || agents.problem()
   await eventually(through, { withinMs: 60_000, what: `the end of ${calls} tasks` })
   if (agents.problem()) throw agents.problem()
+  const drainMs = performance.now() - drainFrom
+  const writes = ((await written(nc)) - writtenBefore) / calls
+  await allComplete(nc, calls)
 
   const detail = ({ value, cores }: { value: Parameters<typeof latency>[0]; cores: Cores }) =>
     `${latency(value)}; CPU ${shares(cores)}`
@@ -74,13 +86,30 @@ export async function rest(scope: Scope): Promise<Row[]> {
     {
       what: 'GET /servers/:uuid',
       figure: perSecond(get.value.perSecond),
-      aim: { text: `${(get.value.perSecond / limit.value.perSecond).toFixed(2)} of bare`, met: true },
+      aim: { text: `${(get.value.perSecond / limit.value.perSecond).toFixed(2)} of bare` },
       detail: detail(get),
     },
+    { what: 'compare-and-set, the store alone', figure: perSecond(raw.perSecond), detail: latency(raw) },
     {
       what: 'POST .../vms/:uuid/stop, start',
       figure: perSecond(post.value.perSecond),
-      detail: `${detail(post)}; ${whole(calls)} tasks, all ended ${seconds(performance.now() - drainFrom)} after the last call`,
+      aim: { text: `its writes: ${((post.value.perSecond * writes) / raw.perSecond).toFixed(2)} of the store alone` },
+      detail: `${detail(post)}; ${writes.toFixed(1)} writes a call; ${whole(calls)} tasks, all ended ${seconds(drainMs)} after the last call`,
     },
   ]
+}
+
+/** Writes so far into the buckets that a task touches. */
+async function written(nc: NatsConnection): Promise<number> {
+  const sequences = await Promise.all((['cn', 'vm', 'task'] as const).map(bucket => lastSequence(nc, bucket)))
+  return sequences.reduce((sum, sequence) => sum + sequence, 0)
+}
+
+async function allComplete(nc: NatsConnection, count: number): Promise<void> {
+  const view = await openView({ nc, bucket: 'task', project: (_key, value) => (value as TaskRecord).status })
+  const complete = [...view.entries()].filter(([, status]) => status === 'complete').length
+  view.close()
+  if (view.size !== count || complete !== count) {
+    throw new Error(`of ${count} tasks that were answered for, ${view.size} are there and ${complete} are complete`)
+  }
 }

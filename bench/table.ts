@@ -7,8 +7,8 @@ export interface Row {
   figure: string
   /** Circumstances in a few words: latencies, shares, sizes. */
   detail?: string
-  /** Figure against the limit or bound of this run, in words, and whether the aim is met. */
-  aim?: { text: string; met: boolean }
+  /** Figure against the limit or bound of this run, in words, and whether the aim is met, if there is one. */
+  aim?: { text: string; met?: boolean }
 }
 
 export interface Section {
@@ -31,8 +31,10 @@ export function table(sections: Section[]): string[] {
 }
 
 function cells({ what, figure, detail = '', aim }: Row): string[] {
-  return [`  ${what}`, figure, aim?.text ?? '', aim ? (aim.met ? 'PASS' : 'MISS') : '', detail]
+  return [`  ${what}`, figure, aim?.text ?? '', mark(aim?.met), detail]
 }
+
+const mark = (met: boolean | undefined) => (met === undefined ? '' : met ? 'PASS' : 'MISS')
 
 /** 12,345 */
 export const whole = (n: number): string => Math.round(n).toLocaleString('en-US')
