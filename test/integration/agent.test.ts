@@ -1,6 +1,8 @@
 /** The agent over a real nats-server, with a scripted compute node actor: what it says, when, and what it does when nobody listens. */
 import { randomUUID } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as assert from 'uvu/assert'
@@ -99,7 +101,11 @@ interface Site {
 async function site(body: (made: Site) => Promise<void>): Promise<void> {
   const uuid = randomUUID()
   const stateDir = mkdtempSync(join(tmpdir(), 'muster-agent-'))
-  const hypervisor = simulatedHypervisor({ seed: uuid, images: { 'debian-12': 2048 } })
+  const hypervisor = simulatedHypervisor({
+    seed: uuid,
+    images: { 'debian-12': 2048 },
+    delays: { install: Number.POSITIVE_INFINITY },
+  })
   await hypervisor.open()
   const owner = scriptedOwner(uuid)
   await ownerNc.flush()
@@ -258,6 +264,42 @@ test('a guest that dies behind its back is told at once', () =>
     hypervisor.world.crash(spec.uuid)
     await eventually(() => seen() === 'failed', { withinMs: 2_000, what: 'failed' })
   }))
+
+for (const agentDies of [false, true]) {
+  test(`a network install shows as installing, then boots from disk by itself${agentDies ? ', also if the agent dies in between' : ''}`, () =>
+    site(async ({ owner, hypervisor, start, ask }) => {
+      const tree: Record<string, string> = {
+        '/installer-amd64/current/images/MANIFEST': 'debian',
+        '/installer-amd64/current/images/netboot/debian-installer/amd64/linux': 'kernel',
+        '/installer-amd64/current/images/netboot/debian-installer/amd64/initrd.gz': 'initrd',
+      }
+      const web = createServer((request, response) => {
+        const body = tree[request.url ?? '']
+        response.writeHead(body ? 200 : 404).end(body)
+      })
+      await new Promise<void>(resolve => web.listen(0, '127.0.0.1', resolve))
+      try {
+        const agent = await start()
+        const location = `http://127.0.0.1:${(web.address() as AddressInfo).port}/installer-amd64`
+        const spec = { ...vmSpec(), install: { location, console: true } }
+        const task = offer('machine_create', { spec })
+        await ask('task', task)
+        assert.is((await owner.end(task.id)).status, 'complete')
+        type Vms = Record<string, { state: string; installing?: boolean }>
+        const shown = () => (owner.of('status').at(-1)?.['vms'] as Vms | undefined)?.[spec.uuid]
+        await eventually(() => shown()?.installing === true, { what: 'installing' })
+        if (agentDies) await agent.stop()
+        hypervisor.world.finishInstaller(spec.uuid)
+        if (agentDies) await start()
+        await eventually(() => shown()?.state === 'running' && !shown()?.installing, { what: 'running from disk' })
+        assert.is(hypervisor.world.guest(spec.uuid)?.boots, 2)
+        assert.is(hypervisor.world.guest(spec.uuid)?.installer, null)
+      } finally {
+        web.close()
+        web.closeAllConnections()
+      }
+    }))
+}
 
 test('a storm of changes becomes few status events', () =>
   site(async ({ owner, hypervisor, start }) => {
