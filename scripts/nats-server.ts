@@ -54,11 +54,11 @@ export async function ensureNatsServer(
   if (settings.fetch === 'never') tried.push('fetching is off (NATS_FETCH=never)')
   else {
     say(`no nats-server ${minimumNatsVersion} or newer here; fetching Debian's package into ${settings.cacheDir}`)
-    for (const fetchPackage of [fromPool, fromApt]) {
+    for (const [way, fetchServer] of Object.entries(fetchers)) {
       try {
-        return await fetchPackage(settings.cacheDir)
+        return await fetchServer(settings.cacheDir)
       } catch (error) {
-        tried.push(`${fetchPackage === fromPool ? 'Debian pool' : 'apt-get download'}: ${reason(error)}`)
+        tried.push(`${way}: ${reason(error)}`)
       }
     }
   }
@@ -67,6 +67,12 @@ export async function ensureNatsServer(
       'Install one (Debian 13 and later: the nats-server package of suite forky; macOS: brew install nats-server) or set NATS_SERVER to its path, ' +
       'or use compose.yaml.',
   )
+}
+
+/** Ways to get a server into a cache folder, in the order they are tried; each throws when it cannot. */
+export const fetchers: Readonly<Record<string, (cacheDir: string) => Promise<NatsServer>>> = {
+  'Debian pool': fromPool,
+  'apt-get download': fromApt,
 }
 
 /** Whether `version` (as a server tells it, perhaps with a suffix) is at least `minimum`. */

@@ -1,10 +1,10 @@
 /** Finding a nats-server: what is too old is passed over by name, what is fetched is checked, what fails says what was tried. */
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as assert from 'uvu/assert'
 import { natsServerSettings } from '../../scripts/config.ts'
-import { aptDownload, ensureNatsServer, newEnough, unpack } from '../../scripts/nats-server.ts'
+import { aptDownload, ensureNatsServer, fetchers, newEnough, unpack } from '../../scripts/nats-server.ts'
 import { freePorts, startNats } from '../nats.ts'
 import { suite } from '../suite.ts'
 
@@ -69,6 +69,25 @@ else
     const program = join(await unpack(fetched, folder), 'usr/sbin/nats-server')
     await rejects(ensureNatsServer(settings('', program)), /version 2\.10\.\d+ is older than 2\.12\.0/)
   })
+
+for (const [way, fetchServer] of Object.entries(fetchers)) {
+  const works = `${way}: a server that runs and is new enough ends up in the cache, and nothing else`
+  if (typeof fetched === 'string') test.skip(works, `no Debian mirror here: ${fetched}`)
+  else
+    test(
+      works,
+      async () => {
+        const cacheDir = mkdtempSync(join(folder, 'cache-'))
+        const found = await fetchServer(cacheDir)
+        assert.is(found.path, join(cacheDir, 'nats-server'))
+        assert.ok(newEnough(found.version), found.version)
+        assert.equal(readdirSync(cacheDir), ['nats-server'])
+        const again = await ensureNatsServer({ ...settings(cacheDir), cacheDir })
+        assert.equal(again, found, 'the next look finds it without fetching')
+      },
+      { limitMs: 120_000 },
+    )
+}
 
 test('servers for tests listen on ports of their own and on this machine only', async () => {
   const [a, b] = await Promise.all([startNats(), startNats()])
