@@ -94,18 +94,25 @@ export function createActorHost({ nc, hostId, log }: ActorHostOptions): ActorHos
     for await (const { type } of nc.status()) if (type === 'reconnect') liveness.grace()
   }
   let looking: NodeJS.Timeout | undefined
+  let stopped = false
+  /** Beats of nodes that are not known yet are lost: silence counts from when all are. */
+  const watchNodes = async () => {
+    await runtime.index.ready
+    liveness.grace()
+    if (!stopped) looking = setInterval(liveness.look, lookEveryMs)
+  }
   let stopMachines = () => {}
 
   return {
     stats: runtime.stats,
     start: async () => {
       await runtime.start()
-      liveness.grace()
-      looking = setInterval(liveness.look, lookEveryMs)
+      watchNodes().catch(error => log.error({ err: error }, 'nodes are not watched'))
       stopMachines = serveMachines(nc)
       listen().catch(error => log.error({ err: error }, 'the connection is no longer watched'))
     },
     stop: async () => {
+      stopped = true
       clearInterval(looking)
       stopMachines()
       await runtime.stop()

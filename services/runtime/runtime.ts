@@ -45,7 +45,7 @@ export type Step = Parameters<NonNullable<MailboxDeps['step']>>[0] | Parameters<
 export type Call = (call: { id: string; command: Command; payload: unknown }) => Promise<Reply>
 
 export interface Runtime {
-  /** Resolves when this host is live and knows what is pending. */
+  /** Resolves when this host is live; what is pending becomes known while it serves already. */
   start(): Promise<void>
   /** Hands over without a failed request. */
   stop(): Promise<void>
@@ -294,7 +294,6 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     records,
     owns: id => membership.owns(partitionOf(id)),
     start: async () => {
-      await index.ready
       await membership.join()
       timers = [
         setInterval(tick, tickMs),
