@@ -75,16 +75,17 @@ export const vmRows: AnyRow[] = [
     method: 'GET',
     path: '/servers/:server_uuid/vms/:uuid/info',
     name: 'VmInfo',
-    summary: 'Facts of a running VM, by type (`info`: a comma list; default all), such as its VNC address.',
+    summary:
+      'Facts of a running VM, by type (`info`: a comma list; default all), such as its VNC address: a JSON text inside a JSON string.',
     gate: 'GSV',
     strict: false,
     params: { jobid, info: v.optional(listMatching('info', /^[a-zA-Z_-]+(,[a-zA-Z_-]+)*$/)) },
-    success: { status: 200, description: 'Facts by type', body: v.looseObject({}) },
+    success: { status: 200, description: 'Facts by type, as a JSON text', body: v.string() },
     errors: ['VmNotRunning', ...readErrors],
     handle: async ({ server, vm, params, reqId }, backend) => {
       const types = params.info ? { types: params.info } : {}
       const outcome = await read(backend, server, 'machine_info', { uuid: vm.uuid, ...types }, reqId)
-      return 'error' in outcome ? asNotFound(outcome.error, vm) : { status: 200, body: infoOf(outcome.value) }
+      return 'error' in outcome ? asNotFound(outcome.error, vm) : { status: 200, body: infoText(outcome.value) }
     },
   }),
   row({
@@ -154,7 +155,12 @@ export const vmRows: AnyRow[] = [
 
 const Screen = v.looseObject({ vnc: v.looseObject({ host: v.string(), port: v.number() }) })
 
-/** Node agents answer this read with a text that holds JSON; callers are promised an object. */
+/** CNAPI's clients get the node's text as it is: JSON inside a JSON string (cnapi-behaviour §1.4). */
+function infoText(value: unknown): string {
+  return typeof value === 'string' ? value : JSON.stringify(value)
+}
+
+/** The text's content, for those who need one fact of it. */
 function infoOf(value: unknown): unknown {
   if (typeof value !== 'string') return value
   try {

@@ -121,7 +121,7 @@ test('load asks the node; a VM that the node has not is 404, unless it is being 
 
 test('info passes the types on; vnc gives host and port, or says that there is no screen', async () => {
   const { ask, backend } = gateway()
-  assert.equal((await ask('GET', `${vm}/info?info=vnc,block`)).body.vnc.port, 5900)
+  assert.equal(JSON.parse((await ask('GET', `${vm}/info?info=vnc,block`)).body).vnc.port, 5900)
   assert.equal(backend.calls[0]?.params['params'], { uuid: VM, types: ['vnc', 'block'] })
   assert.equal((await ask('GET', `${vm}/vnc`)).body, { host: '10.0.0.1', port: 5900 })
   backend.reads.set('machine_info', { value: { vnc: { host: '10.0.0.2', port: 5901 } } })
