@@ -1,4 +1,5 @@
 // What goes wrong below Muster is seen and survived: guests that die, libvirtd that restarts or stays away.
+import { writeFile } from 'node:fs/promises'
 import { equal, ok } from 'uvu/assert'
 import { eventually } from '../eventually.ts'
 import { act, createGuest, destroy, shutOff, vms } from './lab/stories.ts'
@@ -79,6 +80,41 @@ test('guests run on while every process of Muster is stopped, and are found agai
   equal(await lab().qemuPid(uuid), pid)
   equal(await (await lab().console(uuid)).count(/MUSTER-GUEST ready/), boots)
   equal(await stateOf(uuid), 'running')
+})
+
+test('what is made and removed behind the agent is found: a domain nobody ordered, and one that is gone', async () => {
+  const name = 'foreign.lab.example.com'
+  const file = `${lab().folder}/foreign.xml`
+  await writeFile(
+    file,
+    `<domain type='qemu'><name>${name}</name><memory unit='MiB'>32</memory><os><type arch='x86_64' machine='q35'>hvm</type></os></domain>`,
+  )
+  await lab().virsh('define', file)
+  const uuid = (await lab().virsh('domuuid', name)).trim()
+  await eventually(async () => (await stateOf(uuid)) === 'stopped', { withinMs: statusPeriodMs, everyMs: 100 })
+  equal((await muster().request('GET', `/host/${name}`)).status, 204)
+  equal((await muster().request('POST', `/host/${name}`, { memory: 96, disks: [1], networks: [] })).status, 409)
+  await muster().completed(await act(muster(), uuid, 'start'))
+  equal((await lab().virsh('domstate', name)).trim(), 'running')
+  await lab().virsh('destroy', name)
+  await lab().virsh('undefine', name)
+  await eventually(async () => (await muster().request('GET', `/host/${name}`)).status === 404, {
+    withinMs: statusPeriodMs,
+    everyMs: 100,
+    what: 'the host is gone',
+  })
+})
+
+test('facts of a running guest are read through REST as its node has them', async () => {
+  const uuid = await guest('victim')
+  const path = `/servers/${muster().serverUuid}/vms/${uuid}`
+  const vm = await muster().request('GET', path)
+  equal([vm.status, vm.body.state, vm.body.alias], [200, 'running', 'victim'])
+  const screen = await muster().request('GET', `${path}/vnc`)
+  equal(screen.status, 200)
+  equal(screen.body.port, 5900 + Number((await lab().virsh('vncdisplay', uuid)).trim().split(':').at(-1)))
+  const actions = (await muster().request('GET', `${path}/actions`)).body.actions as { verb: string; legal?: boolean }[]
+  ok(actions.some(action => action.verb === 'stop'))
 })
 
 test('destroyed guests leave nothing behind', async () => {
