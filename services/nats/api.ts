@@ -1,5 +1,5 @@
 /** Calls of the JetStream API, with its errors told apart by what a caller can do about them. */
-import { RequestError } from 'nats'
+import { ask } from './ask.ts'
 import type { NatsConnection } from './connect.ts'
 import { decode, encode } from './json.ts'
 
@@ -39,16 +39,10 @@ export const codes = { wrongRevision: [10071, 10164], noMessage: 10037, noStream
 
 /** One request to `$JS.API.<call>`. Throws JetStreamRefusal, or UnavailableError when nobody answers. */
 export async function api<T>(nc: NatsConnection, call: string, body?: unknown, timeoutMs = 5_000): Promise<T> {
-  const message = await nc.request(`$JS.API.${call}`, encode(body), { timeout: timeoutMs }).catch(cause => {
-    throw new UnavailableError(`${call}: ${noAnswer(cause)}`, { cause })
+  const message = await ask(nc, `$JS.API.${call}`, encode(body), { timeoutMs }).catch(cause => {
+    throw new UnavailableError(`${call}: ${(cause as Error).message}`, { cause })
   })
   const answer = decode(message.data) as { error?: ApiError } & T
   if (answer.error) throw new JetStreamRefusal(`${call}: ${answer.error.description}`, answer.error.err_code)
   return answer
-}
-
-/** Why there was no answer. The client library's words for a stream without a leader name another cause. */
-export function noAnswer(error: unknown): string {
-  if (error instanceof RequestError && error.isNoResponders()) return 'nobody answers (no JetStream, or no leader yet)'
-  return (error as Error).message
 }

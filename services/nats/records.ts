@@ -3,7 +3,8 @@
  * An acknowledged write is on disk on a majority of the servers.
  */
 import { headers } from 'nats'
-import { type ApiError, api, ConflictError, codes, JetStreamRefusal, noAnswer, UnknownOutcomeError } from './api.ts'
+import { type ApiError, api, ConflictError, codes, JetStreamRefusal, UnknownOutcomeError } from './api.ts'
+import { ask } from './ask.ts'
 import { type Bucket, DELETION, keySubject, type MortalBucket, streamOf } from './buckets.ts'
 import type { NatsConnection } from './connect.ts'
 import { decode, encode } from './json.ts'
@@ -99,11 +100,9 @@ export async function publish(nc: NatsConnection, publication: Publication): Pro
   const lines = headers()
   if (expected !== undefined) lines.set('Nats-Expected-Last-Subject-Sequence', String(expected))
   for (const [name, text] of Object.entries(head ?? {})) lines.set(name, text)
-  const message = await nc
-    .request(keySubject(bucket, key), bytes, { timeout: timeoutMs, headers: lines })
-    .catch(cause => {
-      throw new UnknownOutcomeError(`writing ${bucket}/${key}: ${noAnswer(cause)}`, { cause })
-    })
+  const message = await ask(nc, keySubject(bucket, key), bytes, { timeoutMs, headers: lines }).catch(cause => {
+    throw new UnknownOutcomeError(`writing ${bucket}/${key}: ${(cause as Error).message}`, { cause })
+  })
   const answer = decode(message.data) as { seq?: number; error?: ApiError }
   if (answer.error) {
     const { err_code, description } = answer.error

@@ -3,10 +3,10 @@
  * or its deadline has passed. An answer to an earlier attempt counts too.
  */
 
-import { RequestError } from 'nats'
 import { rejection } from '../../actors/contract/errors.ts'
 import { COMMAND_ATTEMPT_MS } from '../../actors/contract/messages.ts'
 import type { Reply } from '../../actors/contract/record.ts'
+import { ask, NoRespondersError } from './ask.ts'
 import type { NatsConnection } from './connect.ts'
 import { decode, encode } from './json.ts'
 
@@ -51,10 +51,10 @@ export function request(
       clearTimeout(next)
       // Each attempt may be answered until the deadline; only the wait before the next one is short.
       next = setTimeout(attempt, attemptMs)
-      nc.request(subject, bytes, { timeout: Math.max(1, left) }).then(
+      ask(nc, subject, bytes, { timeoutMs: Math.max(1, left) }).then(
         message => finish(parseReply(message.data)),
         error => {
-          if (done || !(error instanceof RequestError && error.isNoResponders())) return
+          if (done || !(error instanceof NoRespondersError)) return
           if (performance.now() - begun > absentMs) return finish({ error: rejection('ServiceUnavailableError') })
           clearTimeout(next)
           next = setTimeout(attempt, pause * (0.5 + Math.random()))

@@ -33,10 +33,10 @@ export type AnyCall = (
 
 /** A connection that delivers every request twice, the copy without an address for its answer. */
 function doubling(nc: NatsConnection): NatsConnection {
-  const double: Pick<NatsConnection, 'request'> = {
-    request: (subject, payload, options) => {
-      nc.publish(subject, payload)
-      return nc.request(subject, payload, options)
+  const double: Pick<NatsConnection, 'publish'> = {
+    publish: (subject, payload, options) => {
+      if (options?.reply) nc.publish(subject, payload)
+      nc.publish(subject, payload, options)
     },
   }
   return Object.setPrototypeOf(double, nc) as NatsConnection
