@@ -1,6 +1,6 @@
 /**
  * An actor host of counters as a process of its own, to be killed and frozen by tests. Prints one JSON line when live and one at its end.
- * `CRASH_AT=<step>:<n>` kills it (as kill -9) when it comes to that step for the n-th time.
+ * `CRASH_AT=<step>:<n>:<part>` kills it (as kill -9) when it comes to that step for the n-th time with an actor that has `part` in its name.
  */
 import { pino } from 'pino'
 import { connectNats, serversOf } from '../../services/nats/connect.ts'
@@ -10,7 +10,7 @@ import { COUNTERS } from './kinds.ts'
 
 const { NATS_URL = '', HOST_ID = 'host', CRASH_AT = '', LOG_LEVEL = 'warn', BATCHING = 'on' } = process.env
 const nc = await connectNats({ servers: serversOf(NATS_URL), name: HOST_ID, inboxOwner: 'host' })
-const [crashStep = '', crashCount = '1'] = CRASH_AT.split(':')
+const [crashStep = '', crashCount = '1', crashPart = ''] = CRASH_AT.split(':')
 let passed = 0
 const runtime = createRuntime({
   nc,
@@ -21,8 +21,9 @@ const runtime = createRuntime({
   batching: BATCHING === 'on',
   ...(crashStep
     ? {
-        step: (step: string) => {
-          if (step === crashStep && ++passed === Number(crashCount)) process.kill(process.pid, 'SIGKILL')
+        step: (step: string, what: string) => {
+          if (step === crashStep && what.includes(crashPart) && ++passed === Number(crashCount))
+            process.kill(process.pid, 'SIGKILL')
         },
       }
     : {}),

@@ -52,7 +52,7 @@ for (const [step, count] of [
   test(
     `killed at "${step}", nothing acknowledged is lost and nothing is applied twice`,
     async () => {
-      const doomed = await host({ crashAt: `${step}:${count}` })
+      const doomed = await host({ crashAt: `${step}:${count}:at-${step}` })
       const load = await startLoad(nats.url, { name: `at-${step}`, actors: 5 })
       assert.is((await doomed.gone).signal, 'SIGKILL')
       await host()
