@@ -34,13 +34,17 @@ const sections: Section[] = []
 let open: Scope | undefined
 let broken = false
 
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-  process.once(signal, () => {
-    say(`bench: ${signal}, stopping what was started`)
-    const closed = open ? open.close() : Promise.resolve()
-    closed.finally(() => process.exit(130))
-  })
+/** Set once the run is being stopped; never resolves, since the process ends first. */
+let stopping: Promise<never> | undefined
+const end = (why: unknown, code: number) => {
+  stopping ??= (async () => {
+    say(`bench: stopping what was started (${why})`)
+    await open?.close()
+    process.exit(code)
+  })()
 }
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => end(signal, 130))
+process.on('uncaughtException', error => end(error.stack, 1))
 
 for (const [name, measure] of Object.entries(MEASURES)) {
   if (names.length > 0 && !names.includes(name)) continue
@@ -50,11 +54,13 @@ for (const [name, measure] of Object.entries(MEASURES)) {
   try {
     sections.push({ name, rows: await measure(scope) })
   } catch (error) {
+    await stopping
     broken = true
     sections.push({ name, rows: [{ what: 'broke', figure: (error as Error).message.split('\n')[0] ?? '' }] })
     console.error(error)
   } finally {
     await scope.close()
+    await stopping
   }
   say(`${name}: took ${seconds(performance.now() - began)}`)
 }

@@ -35,25 +35,27 @@ const graceMs = 10_000
 
 export function openScope(options: { say: (text: string) => void; short: boolean }): Scope {
   const steps: (() => unknown)[] = []
+  let closed = false
+  /** Also what is still starting when the scope closes is ended. */
+  const held = async <T>(starting: Promise<T>, end: (started: T) => unknown): Promise<T> => {
+    if (closed) throw new Error('the run is being stopped')
+    steps.push(() => starting.then(end, () => {}))
+    return starting
+  }
   return {
     ...options,
     defer: step => void steps.push(step),
-    nats: async natsOptions => {
-      const nats = await startNats(natsOptions)
-      steps.push(() => nats.stop())
-      return nats
-    },
-    connect: async nats => {
-      const nc = await connectNats({ servers: nats.urls, name: 'bench', inboxOwner: 'admin' })
-      steps.push(() => nc.close())
-      return nc
-    },
+    nats: natsOptions => held(startNats(natsOptions), nats => nats.stop()),
+    connect: nats =>
+      held(connectNats({ servers: nats.urls, name: 'bench', inboxOwner: 'admin' }), connection => connection.close()),
     spawn: program => {
+      if (closed) throw new Error('the run is being stopped')
       const running = start(program)
       steps.push(() => running.stop())
       return running
     },
     close: async () => {
+      closed = true
       for (let step = steps.pop(); step; step = steps.pop()) await step()
     },
   }
