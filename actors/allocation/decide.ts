@@ -2,8 +2,9 @@
 import { isHvm, type Knobs, type Package } from './fleet.ts'
 import type { Layout } from './index.ts'
 import type { Ratios, Row } from './row.ts'
-import type { Ask, Field, Plan, Question, Selection } from './stage.ts'
-import { stagesOf } from './stages.ts'
+import { OUT_NEVER, sieve, verdictsOf } from './sieve.ts'
+import type { Ask, Field, Plan, Question, Selection, Stage } from './stage.ts'
+import { phasesOf } from './stages.ts'
 
 /** One step as it was taken. `at`: servers whose `outAt` is greater are left after it. */
 export interface Step {
@@ -28,50 +29,72 @@ export interface Decision {
   /** Survivors in their last order, with their scores. */
   list: Int32Array
   scores: Float64Array
-  /** The step at which each slot fell out; 0: it was not looked at; OUT_NEVER: it is a survivor. */
+  /** The step at which each slot fell out; 0: it was not looked at; 255 (OUT_NEVER): it is a survivor. */
   outAt: Uint8Array
   /** Step after which the list stands by RAM, most first; before it by slot. */
   byRamFrom: number
   rows: readonly Row[]
 }
 
-export const OUT_NEVER = 255
-
 /** Decides. Pure: the same layout, question and settings have the same decision. */
 export function decide(layout: Layout, question: Question, knobs: Knobs): Decision {
   const ask = askOf(question, knobs)
-  const outAt = new Uint8Array(layout.rows.length)
-  let list = admitted(layout, question.only)
-  for (let at = 0; at < list.length; at += 1) outAt[list[at]!] = OUT_NEVER
-  const steps: Step[] = [{ rule: 'input', label: 'Received by DAPI', at: 0, left: list.length }]
-  let scores = new Float64Array()
-  let field: Field | undefined
+  const phases = phasesOf(knobs)
+  const outAt = admitted(layout, question.only)
+  const steps: Step[] = []
+  let list = filter(phases.filters, ask, layout, outAt, steps)
   let byRamFrom = OUT_NEVER
-  for (const stage of stagesOf(knobs)) {
+  for (const stage of phases.hints) {
     if (list.length === 0) break
     const plan = stage.plan(ask, layout)
     const step: Step = { rule: stage.rule, label: stage.label, at: steps.length, left: 0, plan }
-    if (plan.does === 'score') {
-      field ??= fieldOf(list, layout)
-      if (scores.length === 0) scores = new Float64Array(list.length)
-      step.added = plan.weigh(field)
-      for (let at = 0; at < scores.length; at += 1) scores[at]! += step.added[at]!
-    } else {
-      const kept = apply(plan, list, layout, step)
-      if (stage.rule === 'hard-filter-large-servers' && kept !== list) byRamFrom = step.at
-      if (kept.length === 0 && stage.orElse) {
-        steps.push(step)
-        steps.push({ rule: stage.orElse, label: 'Servers kept as they are', at: steps.length, left: list.length })
-        continue
-      }
-      strike(list, kept, outAt, step.at)
-      list = kept
-    }
-    step.left = list.length
+    const kept = apply(plan, list, layout, step)
+    if (stage.rule === 'hard-filter-large-servers' && plan.does === 'select') byRamFrom = step.at
     steps.push(step)
+    if (kept.length === 0 && stage.orElse) {
+      steps.push({ rule: stage.orElse, label: 'Servers kept as they are', at: steps.length, left: list.length })
+      continue
+    }
+    if (kept.length < list.length) {
+      mark(outAt, list, step.at)
+      mark(outAt, kept, OUT_NEVER)
+    }
+    list = kept
+    step.left = list.length
   }
-  if (scores.length === 0) scores = new Float64Array(list.length)
+  const scores = new Float64Array(list.length)
+  if (list.length > 0) {
+    const field = fieldOf(list, layout)
+    for (const stage of phases.scores) {
+      const plan = stage.plan(ask, layout)
+      const step: Step = { rule: stage.rule, label: stage.label, at: steps.length, left: list.length, plan }
+      if (plan.does === 'score') {
+        step.added = plan.weigh(field)
+        sum(scores, step.added)
+      }
+      steps.push(step)
+    }
+  }
   return { ...pick(list, scores, layout), steps, list, scores, outAt, byRamFrom, rows: layout.rows }
+}
+
+/** Runs the filters; the steps taken are those up to the first that leaves nobody. */
+function filter(stages: readonly Stage[], ask: Ask, layout: Layout, outAt: Uint8Array, steps: Step[]): Int32Array {
+  const plans = stages.map(stage => stage.plan(ask, layout))
+  const counts = new Uint32Array(OUT_NEVER + 1)
+  sieve(plans, layout, outAt)
+  for (let slot = 0; slot < outAt.length; slot += 1) counts[outAt[slot]!]! += 1
+  let left = outAt.length - counts[0]!
+  steps.push({ rule: 'input', label: 'Received by DAPI', at: 0, left })
+  for (let at = 0; at < stages.length && left > 0; at += 1) {
+    const { rule, label } = stages[at]!
+    left -= counts[at + 1]!
+    steps.push({ rule, label, at: at + 1, left, plan: plans[at]! })
+  }
+  const list = new Int32Array(left)
+  let length = 0
+  for (let slot = 0; slot < outAt.length; slot += 1) if (outAt[slot] === OUT_NEVER) list[length++] = slot
+  return list
 }
 
 function askOf({ request, seed }: Question, knobs: Knobs): Ask {
@@ -106,71 +129,46 @@ function packageRatios(pkg: Package | undefined, knobs: Knobs): Ratios {
   return Object.keys(ratios).length > 0 ? ratios : { ram: 1 }
 }
 
-function admitted({ rows, slotOf }: Layout, only: ReadonlySet<string> | undefined): Int32Array {
-  if (!only) return Int32Array.from(rows, (_, slot) => slot)
-  const slots = [...only].flatMap(uuid => slotOf.get(uuid) ?? [])
-  return Int32Array.from(slots).sort()
+/** Everybody, or those that the question names: the others are out before the first step. */
+function admitted({ rows, slotOf }: Layout, only: ReadonlySet<string> | undefined): Uint8Array {
+  const outAt = new Uint8Array(rows.length)
+  if (!only) return outAt.fill(OUT_NEVER)
+  for (const uuid of only) {
+    const slot = slotOf.get(uuid)
+    if (slot !== undefined) outAt[slot] = OUT_NEVER
+  }
+  return outAt
 }
 
-function apply(plan: Exclude<Plan, { does: 'score' }>, list: Int32Array, layout: Layout, step: Step): Int32Array {
+/** The servers left, in their order. */
+function apply(plan: Plan, list: Int32Array, { rows, classes }: Layout, step: Step): Int32Array {
   switch (plan.does) {
     case 'skip':
     case 'nothing':
+    case 'score':
       return list
     case 'refuse':
       return new Int32Array()
-    case 'filter':
-      return plan.alike
-        ? byClass(plan, layout.classes[plan.alike], list)
-        : list.filter(slot => plan.keeps(layout.rows[slot]!))
     case 'limit':
-      return byColumn(plan, layout.columns[plan.column], list)
-    case 'select': {
-      const selection = plan.from(list)
-      step.selection = selection
-      return selection.list
+      throw new Error(`${step.rule} is a filter's plan`)
+    case 'filter': {
+      if (!plan.alike) return list.filter(slot => plan.keeps(rows[slot]!))
+      const { of, samples } = classes[plan.alike]
+      const verdicts = verdictsOf(plan, samples)
+      return list.filter(slot => verdicts[of[slot]!] === 1)
     }
+    case 'select':
+      step.selection = plan.from(list)
+      return step.selection.list
   }
 }
 
-/** The same list where nobody falls out, so that most stages copy nothing. */
-function byClass(plan: { keeps(row: Row): boolean }, classes: { of: Uint32Array; samples: Row[] }, list: Int32Array) {
-  const { of, samples } = classes
-  const verdicts = new Uint8Array(samples.length)
-  let kept = list
-  let length = 0
-  for (let at = 0; at < list.length; at += 1) {
-    const slot = list[at]!
-    const number = of[slot]!
-    if (verdicts[number] === 0) verdicts[number] = plan.keeps(samples[number]!) ? 1 : 2
-    if (verdicts[number] === 1) {
-      if (kept !== list) kept[length] = slot
-      length += 1
-    } else if (kept === list) kept = list.slice()
-  }
-  return kept === list ? list : kept.subarray(0, length)
-}
-
-function byColumn(plan: { atLeast?: number; below?: number }, column: Float64Array, list: Int32Array): Int32Array {
-  const { atLeast = Number.NEGATIVE_INFINITY, below = Number.POSITIVE_INFINITY } = plan
-  let kept = list
-  let length = 0
-  for (let at = 0; at < list.length; at += 1) {
-    const slot = list[at]!
-    const value = column[slot]!
-    if (value >= atLeast && value < below) {
-      if (kept !== list) kept[length] = slot
-      length += 1
-    } else if (kept === list) kept = list.slice()
-  }
-  return kept === list ? list : kept.subarray(0, length)
-}
-
-/** Notes at which step those fell out that are in one list and not in the other. */
-function strike(list: Int32Array, kept: Int32Array, outAt: Uint8Array, step: number): void {
-  if (kept === list) return
+function mark(outAt: Uint8Array, list: Int32Array, step: number): void {
   for (let at = 0; at < list.length; at += 1) outAt[list[at]!] = step
-  for (let at = 0; at < kept.length; at += 1) outAt[kept[at]!] = OUT_NEVER
+}
+
+function sum(scores: Float64Array, added: Float64Array): void {
+  for (let at = 0; at < scores.length; at += 1) scores[at]! += added[at]!
 }
 
 function fieldOf(list: Int32Array, layout: Layout): Field {

@@ -1,6 +1,7 @@
 /** What a decision says of itself: the survivors of each step, why the others fell out, and the refusal in words. */
-import { type Decision, OUT_NEVER, type Step } from './decide.ts'
+import type { Decision, Step } from './decide.ts'
 import type { Row } from './row.ts'
+import { OUT_NEVER } from './sieve.ts'
 
 /** Servers left after a step, in the order of the list then. */
 export function survivors({ rows, outAt, byRamFrom }: Decision, step: Step): Row[] {

@@ -17,6 +17,8 @@ export interface Layout {
   columns: Readonly<Record<Column, Float64Array>>
   /** For each attribute: the class of each slot, and a row of each class. */
   classes: Readonly<Record<Key, { of: Uint32Array; samples: Row[] }>>
+  /** Slots that are alike in everything but tags and traits: the class of each, and its classes by attribute. */
+  kinds: { of: Uint32Array; parts: Readonly<Record<Key, number[]>>; size(): number }
   byRam: Order
   byDisk: Order
   byReboot: Order
@@ -164,18 +166,22 @@ const byUuid = (a: { uuid: string }, b: { uuid: string }) => (a.uuid < b.uuid ? 
 interface Table extends Omit<Layout, 'directory' | 'loadsOf' | 'hostsOf'> {
   rows: Row[]
   slotOf: Map<string, number>
-  /** Class of a key, for each attribute. */
+  /** Class of a key, for each attribute; and the kind of a list of classes. */
   known: Record<Key, Map<string, number>>
+  knownKinds: Map<string, number>
 }
 
 function emptyTable(size: number): Table {
   const columns = Object.fromEntries(COLUMNS.map(name => [name, new Float64Array(size)])) as Table['columns']
+  const knownKinds = new Map<string, number>()
   const each = <T>(make: () => T) => Object.fromEntries(KEY_NAMES.map(key => [key, make()])) as Record<Key, T>
   return {
     rows: new Array<Row>(size),
     columns,
     classes: each(() => ({ of: new Uint32Array(size), samples: [] })),
     known: each(() => new Map()),
+    kinds: { of: new Uint32Array(size), parts: each(() => []), size: () => knownKinds.size },
+    knownKinds,
     byRam: createOrder(columns.ram),
     byDisk: createOrder(columns.disk),
     byReboot: createOrder(columns.rebootMs),
@@ -184,6 +190,9 @@ function emptyTable(size: number): Table {
 }
 
 const KEY_NAMES = Object.keys(KEYS) as Key[]
+/** Tags and traits are judged on their own: they vary most, and would make a kind of nearly every server. */
+export const OWN_KEYS: readonly Key[] = ['tags', 'traits']
+const KIND_KEYS = KEY_NAMES.filter(key => !OWN_KEYS.includes(key))
 
 function fill(table: Table, slot: number, row: Row): void {
   const { columns, classes, known } = table
@@ -204,11 +213,21 @@ function fill(table: Table, slot: number, row: Row): void {
     }
     classes[name].of[slot] = number
   }
+  const { kinds, knownKinds } = table
+  const classesOf = KIND_KEYS.map(name => classes[name].of[slot]!)
+  const text = classesOf.join()
+  let kind = knownKinds.get(text)
+  if (kind === undefined) {
+    kind = knownKinds.size
+    knownKinds.set(text, kind)
+    for (const [at, name] of KIND_KEYS.entries()) kinds.parts[name].push(classesOf[at]!)
+  }
+  kinds.of[slot] = kind
 }
 
 /** Classes whose servers have all changed are dropped with the next rebuild. */
-const crowded = ({ rows, classes }: Table) =>
-  KEY_NAMES.some(name => classes[name].samples.length > 2 * rows.length + 64)
+const crowded = ({ rows, classes, knownKinds }: Table) =>
+  knownKinds.size > 2 * rows.length + 64 || KEY_NAMES.some(name => classes[name].samples.length > 2 * rows.length + 64)
 
 function enter<T>(lists: Map<string, Map<string, T>>, at: string, uuid: string, value: T): void {
   const list = lists.get(at)

@@ -7,6 +7,15 @@ import type { Stage } from './stage.ts'
 
 export const STAGES: readonly Stage[] = [...filters, ...hints, ...scores]
 
+/** Filters each look at one server alone; hints and scores look at those that are left, together. */
+interface Phases {
+  filters: readonly Stage[]
+  hints: readonly Stage[]
+  scores: readonly Stage[]
+}
+
+const all: Phases = { filters, hints, scores }
+const withoutDisk: Phases = { ...all, filters: filters.filter(({ rule }) => rule !== 'hard-filter-min-disk') }
+
 /** The stages that are in force. */
-export const stagesOf = ({ min_disk }: Pick<Knobs, 'min_disk'>): readonly Stage[] =>
-  STAGES.filter(({ rule }) => min_disk || rule !== 'hard-filter-min-disk')
+export const phasesOf = ({ min_disk }: Pick<Knobs, 'min_disk'>): Phases => (min_disk ? all : withoutDisk)
