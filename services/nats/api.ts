@@ -1,4 +1,5 @@
 /** Calls of the JetStream API, with its errors told apart by what a caller can do about them. */
+import { JetStreamApiCodes, JetStreamApiError } from '@nats-io/jetstream'
 import { ask } from './ask.ts'
 import type { NatsConnection } from './connect.ts'
 import { decode, encode } from './json.ts'
@@ -35,7 +36,23 @@ export interface ApiError {
 }
 
 /** Codes of the server that decide what happens next. 10071 and, from clusters under contention, 10164 both mean a conflict. */
-export const codes = { wrongRevision: [10071, 10164], noMessage: 10037, noStream: 10059, noConsumer: 10014 } as const
+export const codes = {
+  wrongRevision: [JetStreamApiCodes.StreamWrongLastSequence, JetStreamApiCodes.StreamWrongLastSequenceUnknown],
+  noMessage: JetStreamApiCodes.NoMessageFound,
+  noStream: JetStreamApiCodes.StreamNotFound,
+  noConsumer: JetStreamApiCodes.ConsumerNotFound,
+} as const
+
+/** Work of the library's manager, its errors told apart like ours. */
+export async function managed<T>(what: string, work: Promise<T>): Promise<T> {
+  try {
+    return await work
+  } catch (cause) {
+    const { message } = cause as Error
+    if (cause instanceof JetStreamApiError) throw new JetStreamRefusal(`${what}: ${message}`, cause.code)
+    throw new UnavailableError(`${what}: ${message}`, { cause })
+  }
+}
 
 /** One request to `$JS.API.<call>`. Throws JetStreamRefusal, or UnavailableError when nobody answers. */
 export async function api<T>(nc: NatsConnection, call: string, body?: unknown, timeoutMs = 5_000): Promise<T> {

@@ -2,7 +2,8 @@
  * Makes every bucket in one step, before any host runs: two hosts creating the same one at once is a race that NATS loses.
  * Idempotent; what it cannot make so is said in one line.
  */
-import { api, codes, JetStreamRefusal, UnavailableError } from './api.ts'
+import { type JetStreamManager, jetstreamManager, type StreamConfig } from '@nats-io/jetstream'
+import { codes, JetStreamRefusal, managed, UnavailableError } from './api.ts'
 import { allKeys, BUCKETS, type Bucket, type BucketOptions, streamOf } from './buckets.ts'
 import { checkServer } from './check-server.ts'
 import type { NatsConnection } from './connect.ts'
@@ -18,17 +19,16 @@ export interface ProvisionOptions {
 export async function provision(nc: NatsConnection, options: ProvisionOptions = {}): Promise<void> {
   await checkServer(nc)
   const replicas = options.replicas ?? (nc.info?.cluster ? 3 : 1)
-  for (const [bucket, row] of Object.entries(BUCKETS)) await make(nc, bucket as Bucket, row, replicas)
+  const manager = await managerOf(nc)
+  for (const [bucket, row] of Object.entries(BUCKETS)) await make(manager, bucket as Bucket, row, replicas)
 }
 
 /** Throws an Error of one line when a bucket is missing: hosts only open them. */
 export async function checkProvisioned(nc: NatsConnection): Promise<void> {
   const missing: string[] = []
+  const manager = await managerOf(nc)
   for (const bucket of Object.keys(BUCKETS) as Bucket[]) {
-    await patiently(() => api(nc, `STREAM.INFO.${streamOf(bucket)}`)).catch(error => {
-      if (!(error instanceof JetStreamRefusal && error.code === codes.noStream)) throw error
-      missing.push(bucket)
-    })
+    if (!(await look(manager, streamOf(bucket)))) missing.push(bucket)
   }
   if (missing.length > 0) {
     throw new Error(
@@ -66,21 +66,19 @@ function configOf(bucket: Bucket, row: BucketOptions, replicas: number) {
   }
 }
 
-async function make(nc: NatsConnection, bucket: Bucket, row: BucketOptions, replicas: number): Promise<void> {
+async function make(manager: JetStreamManager, bucket: Bucket, row: BucketOptions, replicas: number): Promise<void> {
   const wanted = configOf(bucket, row, replicas)
-  const there = await patiently(() => api<Info>(nc, `STREAM.INFO.${wanted.name}`)).catch(error => {
-    if (error instanceof JetStreamRefusal && error.code === codes.noStream) return undefined
-    throw error
-  })
+  const { streams } = manager
+  const there = await look(manager, wanted.name)
   let info = there
-  if (!there)
-    info = await patiently(() => api<Info>(nc, `STREAM.CREATE.${wanted.name}`, wanted), explain(bucket, replicas))
-  else if (differences(wanted, there.config).length > 0) {
-    const changed = { ...there.config, ...wanted, max_consumers: there.config['max_consumers'] }
-    info = await patiently(() => api<Info>(nc, `STREAM.UPDATE.${wanted.name}`, changed), explain(bucket, replicas))
+  if (!there) {
+    info = await patiently(() => managed(wanted.name, streams.add(wanted as NewStream)), explain(bucket, replicas))
+  } else if (differences(wanted, there.config).length > 0) {
+    const changed = { ...there.config, ...wanted, max_consumers: there.config.max_consumers } as StreamConfig
+    info = await patiently(() => managed(wanted.name, streams.update(wanted.name, changed)), explain(bucket, replicas))
   }
   const missing = differences(wanted, info?.config ?? {}).filter(
-    name => !(name === 'max_consumers' && Number(info?.config[name]) > 0),
+    name => !(name === 'max_consumers' && Number(info?.config.max_consumers) > 0),
   )
   if (missing.length > 0) {
     throw new Error(
@@ -89,14 +87,22 @@ async function make(nc: NatsConnection, bucket: Bucket, row: BucketOptions, repl
   }
 }
 
-interface Info {
-  config: Record<string, unknown>
+type NewStream = Parameters<JetStreamManager['streams']['add']>[0]
+
+const managerOf = (nc: NatsConnection) => jetstreamManager(nc, { checkAPI: false })
+
+/** The stream as it is; undefined where there is none. */
+async function look(manager: JetStreamManager, name: string) {
+  return patiently(() => managed(name, manager.streams.info(name))).catch(error => {
+    if (error instanceof JetStreamRefusal && error.code === codes.noStream) return undefined
+    throw error
+  })
 }
 
 /** Names of settings that are not as wanted; the server leaves out what is zero or false. */
-function differences(wanted: Record<string, unknown>, told: Record<string, unknown>): string[] {
+function differences(wanted: Record<string, unknown>, told: object): string[] {
   const same = (a: unknown, b: unknown) => JSON.stringify(a || 0) === JSON.stringify(b || 0)
-  return Object.keys(wanted).filter(name => !same(wanted[name], told[name]))
+  return Object.keys(wanted).filter(name => !same(wanted[name], (told as Record<string, unknown>)[name]))
 }
 
 function explain(bucket: Bucket, replicas: number) {
