@@ -20,7 +20,10 @@ export const TICKET_WAIT_MS = 3_600_000
 /** Most tickets in the `queue` of a create's answer (the old service's page). */
 export const QUEUE_SHOWN_MAX = 1_000
 
-/** The ticket of an id that a caller gave, by the leaders' records; undefined for what is none. */
+/**
+ * The ticket of an id that a caller gave, by the leaders' records; undefined for what is none. A leader that was deposed may answer
+ * from the past for a moment, so nothing is called unknown at the first look.
+ */
 export async function findTicket(
   backend: Backend,
   id: unknown,
@@ -28,16 +31,26 @@ export async function findTicket(
   const uuid = String(id).toLowerCase()
   const queue = queueOfTicket(uuid)
   if (!queue) return undefined
-  // Twice, for a ticket that was acknowledged between the two reads.
-  for (let attempt = 0; attempt < 2; attempt++) {
+  for (const pauseMs of looksAfterMs) {
+    if (pauseMs > 0) await new Promise(resolve => setTimeout(resolve, pauseMs))
     const found = await backend.queues.load(queue)
     const place = found ? placeOf(found.queue, uuid) : -1
     const { body } = await backend.tickets.look(uuid)
     if (found && place >= 0) return { ticket: openTicket(found.queue, place, body), queue }
-    if (!body) return undefined
-    if (body.status !== 'queued') return { ticket: { ...body }, queue }
+    if (body && body.status !== 'queued') return { ticket: { ...body }, queue }
   }
   return undefined
+}
+
+const looksAfterMs = [0, 50, 150]
+
+/**
+ * Does this state of its queue tell a queued ticket anything: that it is active, or open no more. A state from before the ticket's creation,
+ * which a deposed leader may show, does not.
+ */
+export function tells(queue: Queue, { uuid, token }: Ticket): boolean {
+  const place = placeOf(queue, uuid)
+  return place === 0 || (place < 0 && queue.token >= token)
 }
 
 /** Place of an open ticket in its queue; -1 when it is not open. The first is looked at first: most who ask wait for it. */

@@ -10,7 +10,7 @@ import type { Backend } from '../backend.ts'
 import { queueKey, queueOfTicket } from '../ids.ts'
 import { type Answer, type AnyRow, type Incoming, row } from '../row.ts'
 import { object, text, trimmed } from '../rules.ts'
-import { findTicket, openTickets, placeOf, TICKET_WAIT_MS, Ticket, ticketsOf } from '../tickets.ts'
+import { findTicket, openTickets, placeOf, TICKET_WAIT_MS, Ticket, tells, ticketsOf } from '../tickets.ts'
 import { waitMs } from './tasks.ts'
 
 const listMax = 1_000
@@ -157,16 +157,15 @@ export const ticketRows: AnyRow[] = [
       const found = await findTicket(backend, id)
       if (!found) return noSuchTicket(id)
       const { ticket, queue } = found
-      if (ticket.status === 'active') return { status: 204 }
       if (ticket.status !== 'queued') return ended(ticket.status, `ticket ${id} is expired`)
-      const settled = await backend.queues.until(queue, now => placeOf(now, ticket.uuid) <= 0, {
+      const settled = await backend.queues.until(queue, now => tells(now, ticket), {
         deadlineMs: waitMs(params.timeout, TICKET_WAIT_MS),
         signal: signal(),
       })
       if (!settled) return stillQueued
       if (placeOf(settled, ticket.uuid) === 0) return { status: 204 }
-      const { body } = await backend.tickets.look(ticket.uuid)
-      return body ? ended(body.status, 'ticket has expired') : noSuchTicket(id)
+      const end = await findTicket(backend, id)
+      return end ? ended(end.ticket.status, 'ticket has expired') : noSuchTicket(id)
     },
   }),
   row({
@@ -200,9 +199,19 @@ export const ticketRows: AnyRow[] = [
 const noSuchTicket = (id: unknown) => ({ error: rejection('ResourceNotFound', `no such ticket ${id}`) })
 const stillQueued = { error: rejection('RequestTimedOut', 'The ticket is still queued; wait for it again') }
 
-/** What a wait is told of a ticket that will not be active any more. */
-function ended(status: string, expired: string): Answer {
-  return { error: status === 'finished' ? rejection('TicketFinished') : rejection('InternalError', expired) }
+/** What a wait is told of a ticket that is not queued any more. */
+function ended(status: Ticket['status'], expired: string): Answer {
+  switch (status) {
+    case 'active':
+      return { status: 204 }
+    case 'finished':
+      return { error: rejection('TicketFinished') }
+    case 'expired':
+      return { error: rejection('InternalError', expired) }
+    // Only a leader that lags behind tells this after the queue has told otherwise.
+    case 'queued':
+      return stillQueued
+  }
 }
 
 const notDate = (expires_at: string): FieldError[] =>

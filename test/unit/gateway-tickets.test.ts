@@ -1,6 +1,8 @@
 /** Waitlist tickets over REST: what CNAPI's clients depend on (cnapi-behaviour §4.4), and a defined answer where the old service hung or died. */
 import * as assert from 'uvu/assert'
+import type { Queue } from '../../gateway/backend.ts'
 import { queueKey, queueOfTicket, randomIds } from '../../gateway/ids.ts'
+import { findTicket, tells } from '../../gateway/tickets.ts'
 import { eventually } from '../eventually.ts'
 import { fakeGateway, OTHER_SERVER, SERVER } from '../fake-backend.ts'
 import { preparedBackend, TICKET } from '../gateway-samples.ts'
@@ -341,6 +343,19 @@ test('wait is 204 at once for an active ticket and when its turn comes', async (
   await eventually(() => gateway.backend.waitlist.waiting() === 1)
   await gateway.ask('PUT', `/tickets/${first}/release`)
   assert.is((await waited).status, 204)
+})
+
+test('a state of the queue from before the ticket was created does not end its wait', async () => {
+  const gateway = start()
+  const holder = await made(gateway)
+  const record = gateway.backend.waitlist.fleet.record('waitlist', queueOfTicket(holder)!)
+  const past = { ...(record.snapshot.context as unknown as Queue), count: record.count, recent: record.recent }
+  const uuid = await made(gateway)
+  const { ticket } = (await findTicket(gateway.backend, uuid))!
+  assert.is(tells(past, ticket), false)
+  await gateway.ask('PUT', `/tickets/${uuid}/release`)
+  const now = (await gateway.backend.queues.load(queueOfTicket(uuid)!))!.queue
+  assert.is(tells(now, ticket), true)
 })
 
 const ends = {
