@@ -6,7 +6,7 @@ import type { VmContext } from './contract/vm.ts'
 import { hostMachine } from './host/machine.ts'
 import { legalActions, type VmAction } from './vm/actions.ts'
 import { vmMachine } from './vm/machine.ts'
-import { waitlistMachine } from './waitlist/machine.ts'
+import { makeWaitlistMachine, waitlistMachine } from './waitlist/machine.ts'
 
 export interface ActorKind {
   machine: AnyStateMachine
@@ -43,6 +43,12 @@ export const ACTORS = {
   host: { machine: hostMachine, version: 1, migrate: asStored, verbs: VERBS.host, status: state => state },
   waitlist: { machine: waitlistMachine, version: 1, migrate: asStored, verbs: VERBS.waitlist, status: state => state },
 } satisfies Record<string, ActorKind>
+
+/** The table as a host runs it. `ticketKeptMs`: how long tickets that have ended stay readable. */
+export const actorsWith = ({ ticketKeptMs }: { ticketKeptMs: number }) => ({
+  ...ACTORS,
+  waitlist: { ...ACTORS.waitlist, machine: makeWaitlistMachine(ticketKeptMs) },
+})
 
 export type ActorKinds = Record<string, ActorKind>
 

@@ -1,14 +1,15 @@
 /** An actor host put together: the runtime with the real machines, and what its owner keeps in memory beside them. */
 import * as v from 'valibot'
-import { ACTORS } from '../../actors/actors.ts'
+import { ACTORS, actorsWith } from '../../actors/actors.ts'
 import { rejection } from '../../actors/contract/errors.ts'
 import { SysinfoReport } from '../../actors/contract/messages.ts'
 import type { Reply } from '../../actors/contract/record.ts'
 import { StatusEvent } from '../../actors/contract/server.ts'
+import { TICKET_KEPT_MS } from '../../actors/contract/ticket.ts'
 import { createCaller } from '../nats/caller.ts'
 import type { NatsConnection } from '../nats/connect.ts'
 import { isKind, partitionOf } from '../nats/subjects.ts'
-import { decide } from '../runtime/decide.ts'
+import { createDecide } from '../runtime/decide.ts'
 import { fieldErrors } from '../runtime/field-errors.ts'
 import type { Log } from '../runtime/log.ts'
 import { createRuntime, type Runtime } from '../runtime/runtime.ts'
@@ -31,11 +32,13 @@ export interface ActorHostOptions {
   /** Never the same for two lives of a process. */
   hostId: string
   log: Log
+  /** How long tickets that have ended stay readable; default 30 days. */
+  ticketKeptMs?: number
 }
 
 const lookEveryMs = 1_000
 
-export function createActorHost({ nc, hostId, log }: ActorHostOptions): ActorHost {
+export function createActorHost({ nc, hostId, log, ticketKeptMs = TICKET_KEPT_MS }: ActorHostOptions): ActorHost {
   const { call } = createCaller(nc, `host-${hostId}`)
   const fleet = createFleet()
   const recordOf = (serverUuid: string) => call('cn', serverUuid, 'get', {})
@@ -50,7 +53,7 @@ export function createActorHost({ nc, hostId, log }: ActorHostOptions): ActorHos
     nc,
     hostId,
     kinds: Object.keys(ACTORS).filter(isKind),
-    decide,
+    decide: createDecide(actorsWith({ ticketKeptMs })),
     log,
     calls: {
       'cn.cmd.read': createRead(nc),

@@ -26,7 +26,7 @@ async function run(config: Config): Promise<void> {
   })
   await checkServer(nc, { mappings: 'commands' })
   await checkProvisioned(nc)
-  const host = createActorHost({ nc, hostId: config.hostId, log })
+  const host = createActorHost({ nc, hostId: config.hostId, log, ticketKeptMs: config.ticketKeptMs })
   await host.start()
   const withdraw = await announce(nc, {
     name: 'actor-host',

@@ -108,6 +108,15 @@ test('releases and deletes that are repeated or late are answered and free nobod
   assert.is(await statusOf(b, third), 'active')
 })
 
+test('a ticket that has ended goes by itself after thirty days', async () => {
+  const uuid = await made(a, { id: randomUUID() })
+  await release(a, uuid)
+  const { message } = (
+    await nc.request('$JS.API.STREAM.MSG.GET.KV_ticket', encode({ last_by_subj: `$KV.ticket.${uuid}` }))
+  ).json<{ message: { hdrs: string } }>()
+  assert.match(Buffer.from(message.hdrs, 'base64').toString(), /Nats-TTL: ?2592000s/)
+})
+
 test('a wait tells expiry, release and deletion apart, through the other gateway', async () => {
   const id = randomUUID()
   await made(a, { id })

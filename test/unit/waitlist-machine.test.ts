@@ -1,7 +1,9 @@
 /** A waitlist queue: creation order, one holder, expiry by a stored timer, and answers to late and repeated calls. */
 import fc from 'fast-check'
 import * as assert from 'uvu/assert'
+import { actorsWith } from '../../actors/actors.ts'
 import { expiryOf, OPEN_TICKETS_MAX, type QueueContext } from '../../actors/contract/ticket.ts'
+import { createDecide } from '../../services/runtime/decide.ts'
 import { suite } from '../suite.ts'
 import { type Fleet, makeFleet, SERVER } from './fleet.ts'
 
@@ -155,6 +157,23 @@ test('a late copy of a create that another gateway repeated does not open the ti
   fleet.now += 60_000
   release(fleet, 2)
   assert.equal(queue(fleet)?.ended, [], 'what cannot come any more is forgotten')
+})
+
+test('a body goes as long after its end as the host is told', () => {
+  const days = 24 * 3600_000
+  for (const ticketKeptMs of [days, 7 * days]) {
+    const decide = createDecide(actorsWith({ ticketKeptMs }))
+    const command = (verb: string, params: Record<string, unknown>) =>
+      ({ type: 'command', channel: 'cmd', verb, command: { params } }) as const
+    const triple = { server_uuid: SERVER, scope: 'vm', id: 'x', expires_at: '3000' }
+    const at = Date.UTC(2026, 0, 1)
+    const made = decide('waitlist', KEY, undefined, command('create', { ticket_uuid: ticket(1), ...triple }), at)
+    const { puts } = decide('waitlist', KEY, made.record, command('release', { ticket_uuid: ticket(1) }), at)
+    assert.equal(
+      puts.map(put => put.type === 'patch' && put.ttl_ms),
+      [ticketKeptMs],
+    )
+  }
 })
 
 test('tokens grow within a queue, and past one that was forgotten', () => {
