@@ -9,7 +9,7 @@ import { provision } from '../../services/nats/provision.ts'
 import { eventually } from '../eventually.ts'
 import { freePorts, startNats, type TestNats } from '../nats.ts'
 import { suite } from '../suite.ts'
-import { startClients } from '../waitlist/clients.ts'
+import { startClients, type TicketLog } from '../waitlist/clients.ts'
 import { keepHistory, readHistory } from '../waitlist/history.ts'
 import { actorHost, type Gateway, gateway, killAll, type Process } from '../waitlist/processes.ts'
 
@@ -48,13 +48,21 @@ test(
     const sysinfo = { UUID: serverUuid, Hostname: 'node', 'MiB of Memory': '1024', Setup: 'true' }
     await gateways[0]!.ask('POST', `/servers/${serverUuid}/sysinfo`, { body: { sysinfo } })
     const clients = startClients({ gateways, serverUuid, forMs, random: randomOf(seed), ...settings })
-    const faults = await makeFaults(forMs, randomOf(seed + 1))
-    await within(30_000, clients.done, 'every client to come to its end')
     const { took, tickets } = clients
-
+    const faults = await makeFaults(forMs, randomOf(seed + 1))
+    const told = async (error: unknown): Promise<never> => {
+      console.log(clients.violations.join('\n'))
+      await tellWhy(tickets).catch(problem => console.log(`nor can it be told why: ${problem.message}`))
+      throw error
+    }
+    await within(30_000, clients.done, 'every client to come to its end').catch(told)
     // Abandoned tickets go by themselves.
     const open = async () => (await gateways[0]!.ask('GET', `/servers/${serverUuid}/waitlist`)).body
-    await eventually(async () => (await open()).length === 0, { withinMs: 8_000, everyMs: 200, what: 'no ticket open' })
+    await eventually(async () => (await open()).length === 0, {
+      withinMs: 20_000,
+      everyMs: 200,
+      what: 'no ticket open',
+    }).catch(told)
     const history = await readHistory(nc, tickets)
     console.log(
       [
@@ -86,6 +94,23 @@ test(
   },
   { limitMs: 150_000 },
 )
+
+/** Who holds the queues that do not get on, and what the processes say of it. */
+async function tellWhy(tickets: TicketLog[]): Promise<void> {
+  for (const process of [...hosts, ...gateways]) {
+    const said = [...process.log().matchAll(/"level":[56]0.*?"msg":"[^"]*"\}/g)].map(([line]) => line)
+    const kinds = new Map(said.map(line => [/"message":"([^"]*)"/.exec(line)?.[1] ?? line, line]))
+    console.log(`${process.name}: ${[...kinds.values()].map(line => line.slice(0, 1_200)).join('\n')}`)
+  }
+  const { open, violations } = await readHistory(nc, tickets)
+  console.log(violations.join('\n'))
+  for (const uuid of open) {
+    const log = tickets.find(ticket => ticket.uuid === uuid)
+    console.log(
+      `open at ${Date.now()}: ${uuid} ${log ? JSON.stringify(log) : 'of a create that was never acknowledged'}`,
+    )
+  }
+}
 
 /** One fault after the other until the time is over; all is well again when it resolves. */
 async function makeFaults(forMs: number, random: () => number): Promise<Record<string, number>> {

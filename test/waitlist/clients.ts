@@ -130,9 +130,9 @@ export function startClients({ gateways, serverUuid, queues, clients, forMs, ran
       const { status, body: answer } = await ask('GET', `/tickets/${ticket.uuid}/wait?timeout=${waitSeconds}`)
       if (status === 204) break
       if (status === 504) continue
-      const mayExpire = habit === 'abandon' && status === 500 && answer.message.includes('expired')
-      if (!mayExpire) violated(`${ticket.uuid} (${habit}): a wait was answered ${status} ${JSON.stringify(answer)}`)
-      return
+      if (habit === 'abandon' && status === 500 && answer.message.includes('expired')) return
+      violated(`${ticket.uuid} (${habit}): a wait was answered ${status} ${JSON.stringify(answer)}`)
+      return finish(ticket)
     }
     hold(ticket)
     await new Promise(resolve => setTimeout(resolve, random() * 40))
