@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { Kvm } from '@nats-io/kv'
 import type { Msg } from 'nats'
 import * as assert from 'uvu/assert'
+import { hostKey, queueKey } from '../../gateway/ids.ts'
 import { projectDir } from '../../scripts/config.ts'
 import { actorHost, allocator, gateway, simulatedAgents } from '../../scripts/processes.ts'
 import type { Program } from '../../scripts/supervise.ts'
@@ -65,6 +66,12 @@ test('every line of the page is a command, a definition or something shown', () 
   assert.equal(others, [])
   assert.ok(commands.length > 60, `${commands.length} commands`)
   for (const { line } of commands) assert.ok(handlerOf(words(line)), line)
+})
+
+test('the keys that the page computes are the ones that the gateway uses', () => {
+  const { SERVER = '', VM = '', HOST, QUEUE } = variables
+  assert.is(HOST, hostKey(hostname))
+  assert.is(QUEUE, queueKey({ server_uuid: SERVER, scope: 'vm', id: VM }))
 })
 
 test('every bucket has commands and a row', () => {
