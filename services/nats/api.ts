@@ -38,6 +38,8 @@ export interface ApiError {
 /** Codes of the server that decide what happens next. 10071 and, from clusters under contention, 10164 both mean a conflict. */
 export const codes = {
   wrongRevision: [JetStreamApiCodes.StreamWrongLastSequence, JetStreamApiCodes.StreamWrongLastSequenceUnknown],
+  /** A cluster without a leader for the moment, or its asker met a server that no longer leads. */
+  away: [10008, 10009],
   noMessage: JetStreamApiCodes.NoMessageFound,
   noStream: JetStreamApiCodes.StreamNotFound,
   noConsumer: JetStreamApiCodes.ConsumerNotFound,
@@ -60,6 +62,8 @@ export async function api<T>(nc: NatsConnection, call: string, body?: unknown, t
     throw new UnavailableError(`${call}: ${(cause as Error).message}`, { cause })
   })
   const answer = decode(message.data) as { error?: ApiError } & T
-  if (answer.error) throw new JetStreamRefusal(`${call}: ${answer.error.description}`, answer.error.err_code)
-  return answer
+  if (!answer.error) return answer
+  const { err_code, description } = answer.error
+  if ((codes.away as readonly number[]).includes(err_code)) throw new UnavailableError(`${call}: ${description}`)
+  throw new JetStreamRefusal(`${call}: ${description}`, err_code)
 }

@@ -108,6 +108,8 @@ export async function publish(nc: NatsConnection, publication: Publication): Pro
     const { err_code, description } = answer.error
     if ((codes.wrongRevision as readonly number[]).includes(err_code))
       throw new ConflictError(`${bucket}/${key}: ${description}`)
+    if ((codes.away as readonly number[]).includes(err_code))
+      throw new UnknownOutcomeError(`writing ${bucket}/${key}: ${description}`)
     throw new JetStreamRefusal(`writing ${bucket}/${key}: ${description}`, err_code)
   }
   return answer.seq ?? 0
