@@ -23,6 +23,8 @@ const rawBytes = 2_048
 const server = 1
 const spreadAim = 0.6
 const hotAim = 5
+/** Long enough for every VM to be loaded once and for the host's code to be compiled. */
+const warmUpMs = 5_000
 
 export async function commands(scope: Scope): Promise<Row[]> {
   const forMs = scope.short ? 500 : 8_000
@@ -102,6 +104,7 @@ async function measure(
     hammer({
       inFlight,
       forMs,
+      warmUpMs: Math.min(warmUpMs, forMs),
       operation: () => {
         const n = turn++ % vms
         sent[n] = (sent[n] ?? 0) + 1

@@ -10,6 +10,7 @@ import { hostStart } from './host-start.ts'
 import { rest } from './rest.ts'
 import { openScope, type Scope } from './scope.ts'
 import { type Row, type Section, seconds, table } from './table.ts'
+import { waitlist } from './waitlist.ts'
 
 type Measure = (scope: Scope) => Promise<Row[]>
 
@@ -19,6 +20,7 @@ const MEASURES: Record<string, Measure> = {
   heartbeats,
   'host-start': hostStart,
   'ended-tasks': endedTasks,
+  waitlist,
 }
 
 const names = process.argv.slice(2).filter(word => word !== '--short')
