@@ -47,6 +47,8 @@ export type VmEvent = OperationEvent | CreateEvent | EndedEvent | ReportedEvent 
 const FORGET_AFTER_MS = 24 * 3600_000
 /** A task always ends before this, by the agent or its compute node; past it something was lost. */
 const OPERATION_GRACE_MS = 10 * 60_000
+/** Nodes report each minute: what arrives so long after an operation's end was seen after it, whatever the node's clock says. */
+const REPORT_LATE_MS = 2 * 60_000
 
 const states = setup({
   types: { context: {} as VmContext, events: {} as VmEvent, input: {} as { id: string } },
@@ -69,7 +71,8 @@ const states = setup({
       return next?.verb === params.verb && mayBegin(next.verb, params.state, next.params)
     },
     hasWaiting: ({ context }) => context.waiting.length > 0,
-    isCurrent: ({ context, event }) => event.type === 'task_ended' && event.task_id === context.operation?.task_id,
+    isWaiting: ({ context, event }) =>
+      event.type === 'task_ended' && context.waiting.some(({ task_id }) => task_id === event.task_id),
     endsIn: ({ context, event }, params: { state: Settled }) =>
       event.type === 'task_ended' &&
       event.task_id === context.operation?.task_id &&
@@ -79,13 +82,18 @@ const states = setup({
       event.type === 'refused' &&
       event.params['task_id'] === context.operation?.task_id &&
       outcomeOf(context, { status: 'failure' }) === params.state,
+    isKnown: ({ context, event }, params: { state?: Settled }) =>
+      event.type === 'reported' &&
+      event.server_uuid === context.server_uuid &&
+      (params.state === undefined || observedOf(event.vm.state) === params.state) &&
+      looksAlike(context.observed, lookedAt(event.vm, event.seen_at)),
     isNews: ({ context, event }, params: { state?: Settled }) =>
       event.type === 'reported' &&
       event.server_uuid === (context.server_uuid || event.server_uuid) &&
-      event.seen_at > context.settled_at &&
+      isLater(context, event) &&
       (params.state === undefined || observedOf(event.vm.state) === params.state),
     isGone: ({ context, event }) =>
-      event.type === 'vanished' && event.server_uuid === context.server_uuid && event.seen_at > context.settled_at,
+      event.type === 'vanished' && event.server_uuid === context.server_uuid && isLater(context, event),
   },
   delays: {
     operationLimit: ({ context }) =>
@@ -189,9 +197,15 @@ function operating(verb: VmVerb) {
     on: {
       create: { actions: [effect('refuse', () => [{ type: 'reject' as const, rejection: rejection('VmExists') }])] },
       ...Object.fromEntries(VERBS_AFTER_CREATE.map(other => [other, wait])),
-      task_ended: [...ends('endsIn'), { actions: [effect('done', done)] }],
-      refused: [...ends('taskRefused'), { actions: [states.assign(dropRefused)] }],
+      task_ended: [
+        ...ends('endsIn'),
+        // Its task was ended while it waited, by an operator: its turn must not come.
+        { guard: 'isWaiting' as const, actions: [states.assign(dropEnded), effect('done', done)] },
+        { actions: [effect('done', done)] },
+      ],
+      refused: [...ends('taskRefused'), { actions: [states.assign(dropEnded)] }],
       reported: [
+        { guard: { type: 'isKnown' as const, params: {} }, actions: [effect('done', done)] },
         { guard: { type: 'isNews' as const, params: {} }, actions: [note(), effect('done', done)] },
         { actions: [effect('done', done)] },
       ],
@@ -203,6 +217,11 @@ function operating(verb: VmVerb) {
 
 function reportedTargets(state: Settled | 'absent') {
   return [
+    // What is known already is not written again: every VM of a node is told of after its owner changed.
+    ...OBSERVED.filter(other => other === state).map(same => ({
+      guard: { type: 'isKnown' as const, params: { state: same } },
+      actions: [effect('done', done)],
+    })),
     ...OBSERVED.map(other => ({
       guard: { type: 'isNews' as const, params: { state: other } },
       ...(other === state ? {} : { target: other }),
@@ -335,10 +354,22 @@ function dropNext({ context }: { context: VmContext }): Operation[] {
   return context.waiting.slice(1)
 }
 
-/** A verb that was to wait but whose task was refused. */
-function dropRefused({ context, event }: { context: VmContext; event: VmEvent }): Partial<VmContext> {
-  if (event.type !== 'refused') return {}
-  return { waiting: context.waiting.filter(({ task_id }) => task_id !== event.params['task_id']) }
+/** A verb that was to wait but whose task was refused, or ended by an operator. */
+function dropEnded({ context, event }: { context: VmContext; event: VmEvent }): Partial<VmContext> {
+  const ended = event.type === 'refused' ? event.params['task_id'] : event.type === 'task_ended' && event.task_id
+  return { waiting: context.waiting.filter(({ task_id }) => task_id !== ended) }
+}
+
+/** Did the node look after the last operation ended? By its own clock, unless that was set back meanwhile. */
+function isLater(context: VmContext, { seen_at, at }: { seen_at: number; at: number }): boolean {
+  return seen_at > context.settled_at || at - context.modified_at > REPORT_LATE_MS
+}
+
+/** The same but for the time of looking. */
+function looksAlike(known: VmContext['observed'], seen: VmContext['observed']): boolean {
+  return (
+    known?.state === seen?.state && known?.domain_id === seen?.domain_id && known?.domain_state === seen?.domain_state
+  )
 }
 
 // Effects.

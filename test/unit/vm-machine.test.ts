@@ -118,6 +118,20 @@ test('verbs that arrive during an operation wait in order, urgent ones first, an
   assert.equal(contextOf(fleet).waiting, [])
 })
 
+test('a verb whose task an operator ends while it waits does not get its turn', () => {
+  const fleet = running()
+  fleet.command('vm', VM, 'reboot', { task_id: taskId(2) })
+  fleet.command('vm', VM, 'stop', { task_id: taskId(3) })
+  fleet.settle()
+  fleet.command('cn', SERVER, 'task_fail', { task_id: taskId(3), code: 'TaskCancelled', message: 'cancelled' })
+  fleet.settle()
+  assert.equal(contextOf(fleet).waiting, [])
+  complete(fleet, taskId(2))
+  const { state, timers } = fleet.record('vm', VM)
+  assert.equal([state, timers], ['running', {}])
+  assert.equal(fleet.offers, [taskId(1), taskId(2)])
+})
+
 test('the seventeenth waiting verb is refused', () => {
   const fleet = running()
   fleet.command('vm', VM, 'reboot', { task_id: taskId(2) })
@@ -194,6 +208,38 @@ test('reports move a settled VM, older ones do not, and none moves one with an o
   fleet.command('vm', VM, 'stop', { task_id: taskId(2) })
   report('failed', fleet.now + 4)
   assert.is(fleet.record('vm', VM).state, 'stopping')
+})
+
+test('a node whose clock was ahead during an operation is believed again as soon as its clock is right', () => {
+  const fleet = running()
+  const year = 365 * 24 * hour
+  fleet.command('vm', VM, 'reboot', { task_id: taskId(2) })
+  fleet.settle()
+  fleet.agent(SERVER, { id: taskId(2), status: 'accepted' })
+  fleet.agent(SERVER, { id: taskId(2), status: 'complete', at: fleet.now + year })
+  fleet.settle()
+  const report = (verb: string, more: object) =>
+    fleet.command('vm', VM, verb, { server_uuid: SERVER, seen_at: fleet.now, ...more })
+  fleet.advance(60_000)
+  report('reported', { vm: { uuid: VM, state: 'failed' } })
+  assert.is(fleet.record('vm', VM).state, 'running', 'may have been seen before the reboot had ended')
+  fleet.advance(2 * 60_000)
+  report('reported', { vm: { uuid: VM, state: 'failed' } })
+  assert.is(fleet.record('vm', VM).state, 'failed')
+  report('vanished', {})
+  assert.is(fleet.record('vm', VM).state, 'missing')
+})
+
+test('a report of what is known already writes nothing', () => {
+  const fleet = running()
+  const report = (domain_id: number) => {
+    const vm = { uuid: VM, state: 'running', domain_id, domain_state: 'running' }
+    fleet.command('vm', VM, 'reported', { server_uuid: SERVER, seen_at: ++fleet.now, vm })
+    return fleet.record('vm', VM)
+  }
+  const known = report(1)
+  assert.is(report(1), known)
+  assert.is.not(report(2), known)
 })
 
 test('a report from another server changes nothing', () => {
