@@ -1,5 +1,7 @@
-/** When a status event goes out: soon after a change, not more often than it may, at least each minute, and only the newest. */
-
+/**
+ * When a status event goes out: soon after a change and once more a little later, not more often than it may, at least each
+ * minute, and only the newest.
+ */
 import { abortable, pause } from './abort.ts'
 import type { Log } from './log.ts'
 
@@ -8,11 +10,16 @@ export interface StatusTimings {
   settleMs: number
   /** Least time between two, ms. */
   apartMs: number
+  /**
+   * After a change, the second one, ms. The owner leaves out of a report what it changed itself within two seconds of it, since
+   * clocks differ; a VM that goes just after a task of it would else be told only with the next regular one.
+   */
+  againMs: number
   /** Longest time between two, ms. */
   everyMs: number
 }
 
-export const statusTimings: StatusTimings = { settleMs: 200, apartMs: 1_000, everyMs: 60_000 }
+export const statusTimings: StatusTimings = { settleMs: 200, apartMs: 1_000, againMs: 5_000, everyMs: 60_000 }
 
 /** A status that cannot be taken is tried again after up to so many times `apartMs`. */
 const backOffMax = 8
@@ -26,7 +33,7 @@ export interface StatusLoop {
 /** `send` takes a fresh sample and says whether it was heard; if not, it is asked again after `apartMs`. */
 export function openStatusLoop(
   send: (signal: AbortSignal) => Promise<boolean>,
-  { settleMs, apartMs, everyMs }: StatusTimings,
+  { settleMs, apartMs, againMs, everyMs }: StatusTimings,
   log: Log,
 ): StatusLoop {
   const stopping = abortable()
@@ -36,9 +43,11 @@ export function openStatusLoop(
   let wake = () => {}
 
   const loop = async () => {
+    let hasChanged = false
     for (;;) {
       // Phases differ between nodes, so that a fleet does not report at the same moment.
-      if (!isDirty) await nextChange(everyMs * (0.75 + Math.random() / 4))
+      if (!isDirty) await nextChange(hasChanged ? againMs : everyMs * (0.75 + Math.random() / 4))
+      hasChanged = isDirty
       await pause(settleMs, signal)
       isDirty = false
       let isHeard = false

@@ -33,7 +33,7 @@ test("a guest killed behind the agent's back is reported within one status perio
     everyMs: 50,
     what: 'the list says that it no longer runs',
   })
-  console.log(`reported after ${Math.round(performance.now() - began)} ms`)
+  console.log(`FIGURES a killed guest: ${JSON.stringify({ reportedAfterMs: Math.round(performance.now() - began) })}`)
   await muster().completed(await act(muster(), uuid, 'start'))
   await (await lab().console(uuid)).sees(/MUSTER-GUEST ready/, { times: 2 })
 })

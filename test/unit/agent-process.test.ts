@@ -219,7 +219,7 @@ test('status events follow a change soon, not in a storm, and a status that nobo
     sent.push(performance.now())
     return isHeard
   }
-  const loop = openStatusLoop(send, { settleMs: 10, apartMs: 60, everyMs: 60_000 }, silent)
+  const loop = openStatusLoop(send, { settleMs: 10, apartMs: 60, againMs: 60_000, everyMs: 60_000 }, silent)
   loop.changed()
   loop.changed()
   await eventually(() => sent.length === 3, { what: 'the third try' })
@@ -228,6 +228,20 @@ test('status events follow a change soon, not in a storm, and a status that nobo
   for (let n = 1; n < sent.length; n++) assert.ok((sent[n] ?? 0) - (sent[n - 1] ?? 0) >= 45, 'apart')
   loop.changed()
   await eventually(() => sent.length === 5)
+  loop.stop()
+})
+
+test('a change is reported twice, since the owner may hold the first report for older than its own change', async () => {
+  const sent: number[] = []
+  const send = async () => sent.push(performance.now()) > 0
+  const timings = { settleMs: 5, apartMs: 20, againMs: 150, everyMs: 60_000 }
+  const loop = openStatusLoop(send, timings, silent)
+  loop.changed()
+  await eventually(() => sent.length === 2, { what: 'the second report' })
+  assert.ok((sent[1] ?? 0) - (sent[0] ?? 0) >= 145, 'the second one later')
+  loop.changed()
+  await eventually(() => sent.length === 4, { what: 'two more, and none between' })
+  assert.ok((sent[2] ?? 0) - (sent[1] ?? 0) < 145, 'a new change is not kept waiting')
   loop.stop()
 })
 
