@@ -17,6 +17,7 @@ import {
   REPLIES_PER_SENDER_MAX,
   type Reply,
   SENDER_AGE_MAX_MS,
+  SENDER_LIFE_MS,
   type StoredReply,
 } from '../../actors/contract/record.ts'
 import { type Effect, iso } from '../../actors/effects.ts'
@@ -321,12 +322,18 @@ function tellRefused(draft: Draft, sequence: number, refusal: Rejection): void {
 
 function repeated(draft: Draft, { sender, sequence }: Command): StoredReply | undefined {
   if (sender === undefined || sequence === undefined) return undefined
-  return draft.replies[sender]?.replies[String(sequence)]
+  return heardOf(draft, sender)?.replies[String(sequence)]
+}
+
+/** What is kept of a sender. An actor that was forgotten and made anew numbers from 1 again: its earlier life does not count. */
+function heardOf(draft: Draft, sender: string): ActorRecord['replies'][string] | undefined {
+  const kept = draft.replies[sender]
+  return kept && draft.at - kept.at < SENDER_LIFE_MS ? kept : undefined
 }
 
 /** A late copy of a command that was answered long ago: its reply is gone, and applying it again would double it. */
 function isBelowFloor(draft: Draft, { sender, sequence }: Command): boolean {
-  const floor = sender === undefined ? undefined : draft.replies[sender]?.floor
+  const floor = sender === undefined ? undefined : heardOf(draft, sender)?.floor
   return floor !== undefined && sequence !== undefined && sequence < floor
 }
 
@@ -340,8 +347,9 @@ function remember(draft: Draft, { sender, sequence, floor, key }: Command, store
     draft.keys = { ...Object.fromEntries(kept), [key.value]: { fingerprint: key.fingerprint, at: draft.at, stored } }
   }
   if (sender === undefined || sequence === undefined) return
-  const lowest = Math.max(floor ?? sequence, draft.replies[sender]?.floor ?? 0)
-  const earlier = Object.entries(draft.replies[sender]?.replies ?? {}).filter(([at]) => Number(at) >= lowest)
+  const heard = heardOf(draft, sender)
+  const lowest = Math.max(floor ?? sequence, heard?.floor ?? 0)
+  const earlier = Object.entries(heard?.replies ?? {}).filter(([at]) => Number(at) >= lowest)
   const replies = Object.fromEntries([...earlier, [String(sequence), stored] as const].slice(-REPLIES_PER_SENDER_MAX))
   const others = Object.entries(draft.replies).filter(
     ([name, { at }]) => name !== sender && draft.at - at < SENDER_AGE_MAX_MS,

@@ -153,6 +153,20 @@ test('destroy ends in destroyed, is answered again, and the record is forgotten 
   assert.not.ok(fleet.records.has(`vm.${VM}`))
 })
 
+test('a VM made again under the id of a forgotten one is heard by its compute node', () => {
+  const fleet = running()
+  fleet.command('vm', VM, 'destroy', { task_id: taskId(2) })
+  fleet.settle()
+  complete(fleet, taskId(2))
+  fleet.advance(25 * hour)
+  assert.not.ok(fleet.records.has(`vm.${VM}`))
+  fleet.command('vm', VM, 'create', { server_uuid: SERVER, task_id: taskId(3), spec: specOf(VM) })
+  fleet.settle()
+  assert.equal(fleet.offers, [taskId(1), taskId(2), taskId(3)])
+  complete(fleet, taskId(3), { vm: { uuid: VM, state: 'running' } })
+  assert.is(fleet.record('vm', VM).state, 'running')
+})
+
 test('a task that no agent accepts fails, and the VM settles where it began', () => {
   const fleet = running()
   fleet.command('vm', VM, 'stop', { task_id: taskId(2) })
