@@ -34,6 +34,8 @@ const movingEveryMs = 60_000
 const tellAtOnce = 16
 /** Clocks and deliveries differ: a record stored this shortly before a sample may be newer than it. */
 const sampleSlackMs = 2_000
+/** A node reports each minute: what it tells so long after a record was stored is newer, whatever its clock says. */
+const sampleLateMs = 2 * 60_000
 /** Words of a VM's record that a report may contradict: not in flight, not gone already. */
 const present = new Set(['running', 'stopped', 'failed'])
 
@@ -73,7 +75,7 @@ export function createStatusReports({ records, call, fleet, log, now }: StatusDe
     for (const [uuid, { state, changedAt }] of fleet.vmsOf(serverUuid)) {
       if (reported.has(uuid) || !present.has(state) || isTold(known, uuid, 'vanished')) continue
       // Changed after the node looked: the next report will tell.
-      if (changedAt > Math.min(sampledAt, now()) - sampleSlackMs) continue
+      if (changedAt > Math.min(sampledAt, now()) - sampleSlackMs && now() - changedAt < sampleLateMs) continue
       jobs.push(async () => {
         const params = { server_uuid: serverUuid, seen_at: sampledAt }
         noteTold(known, uuid, 'vanished', await call('vm', uuid, 'vanished', params))

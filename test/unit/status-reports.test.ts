@@ -69,6 +69,16 @@ test('a record that changed after the sample is left to the next report', async 
   assert.equal(await report({}), ['vanished a'])
 })
 
+test('a VM that is gone is noticed although the clock of its node was set back', async () => {
+  const { clock, record, report } = bench()
+  record('a', 'running')
+  const hourAgo = () => ({ timestamp: new Date(clock.now - 3600_000).toISOString() })
+  clock.now += 60_000
+  assert.equal(await report({}, hourAgo()), [])
+  clock.now += 60_000
+  assert.equal(await report({}, hourAgo()), ['vanished a'])
+})
+
 test('what was told counts no longer once somebody else changed the record', async () => {
   const { clock, record, report } = bench()
   record('a', 'running')
