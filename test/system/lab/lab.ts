@@ -66,19 +66,19 @@ const runFolder = '/run/muster-lab'
 const stateFile = join(runFolder, 'state.json')
 const packagesScript = new URL('packages.sh', import.meta.url).pathname
 
-/** Why the lab cannot run here, in words for people; undefined where it can. */
+/** Why the lab cannot run here, in words for people that begin with `no lab:`; undefined where it can. */
 export async function whyNoLab(): Promise<string | undefined> {
-  if (process.platform !== 'linux' || process.arch !== 'x64') return 'needs Linux on x86-64'
-  if (process.getuid?.() !== 0) return 'needs root'
-  if (!existsSync('/usr/bin/dpkg-query')) return 'needs Debian'
+  if (process.platform !== 'linux' || process.arch !== 'x64') return 'no lab: needs Linux on x86-64'
+  if (process.getuid?.() !== 0) return 'no lab: needs root'
+  if (!existsSync('/usr/bin/dpkg-query')) return 'no lab: needs Debian'
   const missing = (await command('sh', [packagesScript, '--missing'])).trim()
-  return missing ? `packages are missing, install them with test/system/lab/packages.sh: ${missing}` : undefined
+  return missing ? `no lab: sh test/system/lab/packages.sh installs what is missing: ${missing}` : undefined
 }
 
 /** Starts it, or throws; about 6 s when everything is built, 15 s the first time. */
 export async function startLab(): Promise<Lab> {
   const reason = await whyNoLab()
-  if (reason) throw new Error(`the lab cannot run: ${reason}`)
+  if (reason) throw new Error(reason)
   const files = await guest()
   const state: State = {
     ownerPid: process.pid,
