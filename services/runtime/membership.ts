@@ -64,6 +64,8 @@ export function createMembership(nc: NatsConnection, host: string, hooks: Member
   let renewedAt = Number.NEGATIVE_INFINITY
   let mine = new Set<number>()
   let free = new Set<number>()
+  /** The view of our own lease as the bucket told it: what it claims, others can know. */
+  let told: string[] = []
   let changing: Promise<void> = Promise.resolve()
   let settled = false
   let failing = false
@@ -77,15 +79,17 @@ export function createMembership(nc: NatsConnection, host: string, hooks: Member
     onReset: () => {
       settled = false
       others.clear()
+      told = []
     },
     onCaughtUp: () => {
       settled = true
       reconsider()
     },
     onChange: change => {
-      if (change.key === host) return
-      if (change.gone) others.delete(change.key)
-      else others.set(change.key, decode(change.bytes) as Lease)
+      const lease = change.gone ? undefined : (decode(change.bytes) as Lease)
+      if (change.key === host) told = lease && lease.state !== 'joining' ? lease.view : []
+      else if (lease) others.set(change.key, lease)
+      else others.delete(change.key)
       if (settled) reconsider()
     },
     warn: (problem, error) => log.warn({ err: error }, problem),
@@ -98,13 +102,18 @@ export function createMembership(nc: NatsConnection, host: string, hooks: Member
       .concat(state === 'live' ? [host] : [])
       .sort()
 
-  /** What is ours and was free already, or is claimed by nobody else: a holder goes on until it lets go by itself. */
+  /**
+   * What is ours and was free already, or is claimed by nobody else: a holder goes on until it lets go by itself. Of two who claim at
+   * once only one finds no other claim when it is told its own: leases are told to all in one order.
+   */
   const settle = () => {
+    if (state !== 'live' && state !== 'leaving') return
     const claims = [...others].filter(([, lease]) => lease.state !== 'joining')
     const claimed = (p: number) => claims.some(([name, lease]) => ownerOf(p, lease.view) === name)
     const before = free
     // While leases are being told anew, claims are not all known.
-    free = new Set([...mine].filter(p => before.has(p) || (settled && !claimed(p))))
+    const known = (p: number) => settled && ownerOf(p, told) === host
+    free = new Set([...mine].filter(p => before.has(p) || (known(p) && !claimed(p))))
     const taken = new Set([...free].filter(p => !before.has(p)))
     if (taken.size > 0) hooks.took(taken)
   }
@@ -176,9 +185,12 @@ export function createMembership(nc: NatsConnection, host: string, hooks: Member
     state = 'live'
     view = target
     mine = next
-    settle()
     await renew()
     reconsider()
+    // A stranger's claim may hold some back for longer; what is nobody's is ours when our own claim has been told.
+    for (const end = now() + LEASE_TTL_MS; state === 'live' && !same(told, view) && now() < end; ) {
+      await follower.moved(50)
+    }
   }
 
   let tickedAt = now()
@@ -189,6 +201,9 @@ export function createMembership(nc: NatsConnection, host: string, hooks: Member
     if (state === 'live' && !fresh()) {
       log.warn({ leaseAgeMs: Math.round(now() - renewedAt) }, 'the lease lapsed: joining again')
       state = 'joining'
+      // A renewal that was under way may yet be acknowledged: what was ours is ours no more.
+      mine = new Set()
+      free = new Set()
       hooks.lapsed()
       changing = changing.then(enter).catch(error => log.error({ err: error }, 'joining again failed'))
       return
