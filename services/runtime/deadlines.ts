@@ -11,6 +11,9 @@ export interface Deadlines {
   add(partition: number, deadline: Deadline): void
   /** Takes out everything due in a partition. */
   take(partition: number, now: number): Deadline[]
+  /** Forgets those of a partition: another host fires them. */
+  clear(partition: number): void
+  size(): number
 }
 
 export function createDeadlines(): Deadlines {
@@ -35,6 +38,8 @@ export function createDeadlines(): Deadlines {
       }
       return due
     },
+    clear: partition => void heaps.delete(partition),
+    size: () => [...heaps.values()].reduce((sum, heap) => sum + heap.length, 0),
   }
 }
 

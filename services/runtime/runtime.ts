@@ -53,7 +53,15 @@ export interface Runtime {
   /** What the headers of all records tell. */
   index: PendingIndex
   records: Records
-  stats(): { partitions: number; hosts: string[]; actors: number; items: number; commits: number; misdirected: number }
+  stats(): {
+    partitions: number
+    hosts: string[]
+    actors: number
+    items: number
+    deadlines: number
+    commits: number
+    misdirected: number
+  }
 }
 
 type ActorArrival = Exclude<Arrival, { kind: 'hb' }>
@@ -149,11 +157,14 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     for (const partition of partitions) {
       subscriptions.get(partition)?.unsubscribe()
       subscriptions.delete(partition)
+      deadlines.clear(partition)
     }
     await Promise.race([mailboxes.idle(partitions), pause(drainLimitMs)])
   }
 
   const released = async (partitions: Set<number>) => {
+    // Also those of what was still decided while letting go.
+    for (const partition of partitions) deadlines.clear(partition)
     const gone = (id: string) => partitions.has(partitionOf(id))
     for (const end = performance.now() + answersLimitMs; performer.waiting(gone) > 0 && performance.now() < end; )
       await pause(10)
@@ -176,6 +187,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       took: partitions => {
         mailboxes.forget(partitions)
         options.onTook?.(partitions)
+        for (const partition of partitions) deadlines.clear(partition)
         const due = [...partitions].flatMap(partition => [...index.in(partition)])
         for (const { kind, id, due: at } of due) if (at !== undefined) deadlines.add(partitionOf(id), { at, kind, id })
         sweep(partitions).catch(error => log.error({ err: error }, 'a sweep failed'))
@@ -239,7 +251,9 @@ export function createRuntime(options: RuntimeOptions): Runtime {
   }
 
   index.onDue(({ kind, id, due }) => {
-    if (due !== undefined) deadlines.add(partitionOf(id), { at: due, kind, id })
+    // Those of others come from the index if their partitions ever become ours.
+    const partition = partitionOf(id)
+    if (due !== undefined && membership.owned().has(partition)) deadlines.add(partition, { at: due, kind, id })
   })
   index.onTold(({ kind, id, revision, outbox }) => {
     mailboxes.seen(kind, id, revision)
@@ -311,6 +325,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       partitions: membership.owned().size,
       hosts: membership.hosts(),
       ...mailboxes.size(),
+      deadlines: deadlines.size(),
       commits,
       misdirected,
     }),
