@@ -152,7 +152,8 @@ export function createMailboxes(deps: MailboxDeps): Mailboxes {
       const items = batch.filter(({ endsAt }) => endsAt > performance.now())
       if (items.length === 0 || !mayWork(cell.partition)) return
       try {
-        if (!cell.loaded) await load(cell)
+        // Seen while an earlier batch was under way that wrote nothing: somebody else's write.
+        if (!cell.loaded || cell.seen > cell.revision) await load(cell)
         const plan = decideAll(cell, items)
         deps.step?.('decided', `${cell.kind}.${cell.id}`)
         if (plan.puts.length > 0) await performPuts(records, plan.puts)
@@ -178,7 +179,10 @@ export function createMailboxes(deps: MailboxDeps): Mailboxes {
   }
 
   const load = async (cell: Cell) => {
+    const told = cell.seen
     const { value, revision } = await records.look(cell.kind, cell.id)
+    // What had been told before is in this answer, also when its mark has expired since.
+    if (cell.seen === told) cell.seen = revision
     cell.record = value as ActorRecord | undefined
     cell.revision = revision
     cell.loaded = true
