@@ -177,14 +177,14 @@ export function follow(options: FollowOptions): Follower {
     delivered = told.delivered
     const head = (name: string) => message.headers?.get(name) ?? ''
     const mark = head('KV-Operation')
-    onChange({
-      key: keyOfSubject(bucket, message.subject),
-      bytes: message.data,
-      gone: mark === 'DEL' || mark === 'PURGE' || head('Nats-Marker-Reason') !== '',
-      revision: told.sequence,
-      at: told.at,
-      head,
-    })
+    const key = keyOfSubject(bucket, message.subject)
+    const gone = mark === 'DEL' || mark === 'PURGE' || head('Nats-Marker-Reason') !== ''
+    try {
+      onChange({ key, bytes: message.data, gone, revision: told.sequence, at: told.at, head })
+    } catch (error) {
+      // Thrown on, it would end the connection, again with every delivery: a person may have put anything there.
+      warn?.(`${bucket}/${key} cannot be taken`, error)
+    }
     if (own !== generation) return
     position = told.sequence
     if (told.pending === 0) catchUp()

@@ -37,7 +37,13 @@ export function openWaits(nc: NatsConnection, bucket: Bucket): Waits {
   })
 
   const tell = (group: Group, value: unknown) => {
-    for (const look of group.waiters) look(value)
+    for (const look of group.waiters) {
+      try {
+        look(value)
+      } catch {
+        // A value that makes no sense to who waits, put there by a person, is not what they wait for.
+      }
+    }
   }
 
   /** One read for all who wait for the key; who came while one was under way gets the next. */

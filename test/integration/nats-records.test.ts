@@ -122,6 +122,25 @@ test('a wait ends with the first value that satisfies it, and with nothing when 
   waits.close()
 })
 
+test('what is not JSON ends neither the connection nor the wait for what comes after it', async () => {
+  const own = await connectNats({ servers: nats.urls, name: 'reader', inboxOwner: 'gateway' })
+  const events: string[] = []
+  const listen = async () => {
+    for await (const { type } of own.status()) events.push(type)
+  }
+  listen().catch(() => {})
+  const waits = openWaits(own, 'task')
+  const ended = waits.until('odd', value => (value as { done: boolean }).done, { deadlineMs: 10_000 })
+  await own.flush()
+  for (const text of ['{', 'null']) await nc.request('$KV.task.odd', text)
+  await records.put('task', 'odd', { done: true })
+  assert.equal(await ended, { done: true })
+  await own.flush()
+  assert.not.ok(events.includes('disconnect'), events.join())
+  waits.close()
+  await own.close()
+})
+
 test('a request waits for somebody to answer, repeats itself, and takes a late answer', async () => {
   const answer = request(nc, 'vm.late.cmd.get', { n: 1 }, { deadlineMs: 5_000, attemptMs: 100 })
   const seen: unknown[] = []
