@@ -17,12 +17,14 @@ export async function openWaitlist(
   records: Records,
   warn: (problem: string, error: unknown) => void,
 ): Promise<NatsWaitlist> {
-  const [queues, tickets] = await Promise.all([
-    openView({ nc, bucket: 'waitlist', project: (_, value) => projectQueue(value), warn }),
-    openView({ nc, bucket: 'ticket', project: (_, value) => projectTicket(value), warn }),
-  ])
+  // A month of ended tickets takes a while to read. Only lists wait for it: everything else reads single tickets from the leader.
+  const tickets = openView({ nc, bucket: 'ticket', project: (_, value) => projectTicket(value), warn }).then(view => {
+    filled = { view, of: indexByServer(view) }
+    return view
+  })
+  let filled: { view: View<KeptTicket>; of: (serverUuid: string) => [string, KeptTicket][] } | undefined
+  const queues = await openView({ nc, bucket: 'waitlist', project: (_, value) => projectQueue(value), warn })
   const queuesOf = indexByServer(queues)
-  const ticketsOf = indexByServer(tickets)
   const waits = openWaits(nc, 'waitlist')
   const watchers = new Map<string, Set<(change: QueueChange) => void>>()
   queues.onChange(({ key, value, revision }) => {
@@ -55,9 +57,9 @@ export async function openWaitlist(
       },
     },
     tickets: {
-      barrier: () => tickets.barrier(),
-      get: uuid => bodyOf(tickets.get(uuid)),
-      of: serverUuid => ticketsOf(serverUuid).map(([uuid, kept]) => stored(uuid, kept)),
+      barrier: async () => (await tickets).barrier(),
+      get: uuid => bodyOf(filled?.view.get(uuid)),
+      of: serverUuid => (filled?.of(serverUuid) ?? []).map(([uuid, kept]) => stored(uuid, kept)),
       look: async uuid => {
         const { value, revision } = await records.look('ticket', keyOf.ticket(uuid))
         return { body: value as TicketBody | undefined, known: revision > 0 }
@@ -66,7 +68,7 @@ export async function openWaitlist(
     close: () => {
       waits.close()
       queues.close()
-      tickets.close()
+      tickets.then(view => view.close()).catch(() => {})
     },
   }
 }

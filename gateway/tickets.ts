@@ -4,6 +4,7 @@
  * ticket (cnapi-behaviour §4).
  */
 import * as v from 'valibot'
+import type { Rejection } from '../actors/contract/errors.ts'
 import { TicketBody } from '../actors/contract/ticket.ts'
 import type { Backend, Queue } from './backend.ts'
 import { queueOfTicket } from './ids.ts'
@@ -17,6 +18,9 @@ export type Ticket = v.InferOutput<typeof Ticket>
 
 /** Default and longest wait for a ticket; its caller asks again after that. */
 export const TICKET_WAIT_MS = 3_600_000
+/** Tickets deleted by one command, and commands under way at once, when all of a server's go. */
+const deletedAtOnce = 250
+const commandsAtOnce = 32
 /** Most tickets in the `queue` of a create's answer (the old service's page). */
 export const QUEUE_SHOWN_MAX = 1_000
 
@@ -118,6 +122,44 @@ export async function ticketsOf(backend: Backend, serverUuid: string): Promise<L
     .filter(stored => stored.ended && !isOpen.has(stored.uuid))
     .map(({ uuid, createdAt, body }) => ({ uuid, createdAt, ticket: (): Ticket => ({ ...body() }) }))
   return [...open, ...ended].sort((a, b) => a.createdAt - b.createdAt || (a.uuid < b.uuid ? -1 : 1))
+}
+
+/**
+ * Deletes every ticket of a server that was acknowledged before the call, and bodies of those that never were; returns the first refusal,
+ * after which it may be asked again.
+ */
+export async function deleteTicketsOf(
+  backend: Backend,
+  serverUuid: string,
+  reqId: string,
+): Promise<Rejection | undefined> {
+  const listed = await ticketsOf(backend, serverUuid)
+  const byQueue = new Map<string, Set<string>>()
+  for (const { uuid } of [...listed, ...backend.tickets.of(serverUuid)]) {
+    const queue = queueOfTicket(uuid)
+    if (!queue) continue
+    const uuids = byQueue.get(queue)
+    if (uuids) uuids.add(uuid)
+    else byQueue.set(queue, new Set([uuid]))
+  }
+  const commands = [...byQueue].flatMap(([queue, uuids]) => {
+    const all = [...uuids]
+    const parts = Math.ceil(all.length / deletedAtOnce)
+    return Array.from({ length: parts }, (_, part) => ({
+      queue,
+      ticket_uuids: all.slice(part * deletedAtOnce, (part + 1) * deletedAtOnce),
+    }))
+  })
+  let refusal: Rejection | undefined
+  const worker = async () => {
+    for (let next = commands.shift(); next && !refusal; next = commands.shift()) {
+      const { queue, ticket_uuids } = next
+      const outcome = await backend.call('waitlist', queue, 'delete', { ticket_uuids }, { reqId })
+      if ('error' in outcome) refusal = outcome.error
+    }
+  }
+  await Promise.all(Array.from({ length: commandsAtOnce }, worker))
+  return refusal
 }
 
 const iso = (at: number) => new Date(at).toISOString()

@@ -3,23 +3,29 @@
  * Every change goes through the queue's actor; what a ticket is now is told by gateway/tickets.ts.
  */
 import * as v from 'valibot'
-import { type FieldError, type Rejection, rejection } from '../../actors/contract/errors.ts'
+import { type FieldError, rejection } from '../../actors/contract/errors.ts'
 import { EXTRA_MAX_BYTES, expiryOf, type TicketBody } from '../../actors/contract/ticket.ts'
 import { UnavailableError } from '../../services/nats/records.ts'
 import type { Backend } from '../backend.ts'
 import { queueKey, queueOfTicket } from '../ids.ts'
 import { type Answer, type AnyRow, type Incoming, row } from '../row.ts'
 import { object, text, trimmed } from '../rules.ts'
-import { findTicket, openTickets, placeOf, TICKET_WAIT_MS, Ticket, tells, ticketsOf } from '../tickets.ts'
+import {
+  deleteTicketsOf,
+  findTicket,
+  openTickets,
+  placeOf,
+  TICKET_WAIT_MS,
+  Ticket,
+  tells,
+  ticketsOf,
+} from '../tickets.ts'
 import { waitMs } from './tasks.ts'
 
 const listMax = 1_000
 /** A scope, an id, an action: what a person would still read. */
 const nameMax = 256
 const bodyMaxBytes = 32 * 1024
-/** Tickets deleted by one command, and commands under way at once, when all of a server's go. */
-const deletedAtOnce = 250
-const commandsAtOnce = 32
 
 const name = v.pipe(text, v.maxLength(nameMax, `must have at most ${nameMax} characters`))
 
@@ -135,7 +141,7 @@ export const ticketRows: AnyRow[] = [
       if (params.force !== 'true') {
         return { error: rejection('PreconditionFailed', 'Will not delete all tickets without ?force=true') }
       }
-      const refusal = await deleteTickets(backend, server.uuid, reqId)
+      const refusal = await deleteTicketsOf(backend, server.uuid, reqId)
       return refusal ? { error: refusal } : { status: 204 }
     },
   }),
@@ -292,35 +298,4 @@ async function queueOf(backend: Backend, queue: string, own: TicketBody): Promis
 async function wasDeleted(backend: Backend, id: unknown): Promise<boolean> {
   const uuid = String(id).toLowerCase()
   return queueOfTicket(uuid) !== undefined && (await backend.tickets.look(uuid)).known
-}
-
-/** Deletes what `ticketsOf` lists and bodies of tickets that were never acknowledged; returns the first refusal. */
-async function deleteTickets(backend: Backend, serverUuid: string, reqId: string): Promise<Rejection | undefined> {
-  const listed = await ticketsOf(backend, serverUuid)
-  const byQueue = new Map<string, Set<string>>()
-  for (const { uuid } of [...listed, ...backend.tickets.of(serverUuid)]) {
-    const queue = queueOfTicket(uuid)
-    if (!queue) continue
-    const uuids = byQueue.get(queue)
-    if (uuids) uuids.add(uuid)
-    else byQueue.set(queue, new Set([uuid]))
-  }
-  const commands = [...byQueue].flatMap(([queue, uuids]) => {
-    const all = [...uuids]
-    const parts = Math.ceil(all.length / deletedAtOnce)
-    return Array.from({ length: parts }, (_, part) => ({
-      queue,
-      ticket_uuids: all.slice(part * deletedAtOnce, (part + 1) * deletedAtOnce),
-    }))
-  })
-  let refusal: Rejection | undefined
-  const worker = async () => {
-    for (let next = commands.shift(); next && !refusal; next = commands.shift()) {
-      const { queue, ticket_uuids } = next
-      const outcome = await backend.call('waitlist', queue, 'delete', { ticket_uuids }, { reqId })
-      if ('error' in outcome) refusal = outcome.error
-    }
-  }
-  await Promise.all(Array.from({ length: commandsAtOnce }, worker))
-  return refusal
 }

@@ -1,6 +1,6 @@
 /** What an operator sees of the waitlist: who holds what, who waits, and each change of a queue without a gap that is not told. */
 import * as assert from 'uvu/assert'
-import { EVENT_STREAM_TYPE } from '../../gateway/event-stream.ts'
+import { BACKLOG_MAX_BYTES, EVENT_STREAM_TYPE, eventStream } from '../../gateway/event-stream.ts'
 import { derivedIds, queueKey } from '../../gateway/ids.ts'
 import { eventually } from '../eventually.ts'
 import { fakeBackend, fakeGateway, SERVER, VM } from '../fake-backend.ts'
@@ -179,6 +179,24 @@ test('a queue that is not there, or of another server, is 404', async () => {
   ]) {
     assert.is((await ask('GET', `${path}/events`)).status, 404, path)
   }
+})
+
+test('a reader that takes nothing is cut off, and nothing is told to it any more', async () => {
+  let told = 0
+  let stopped = false
+  let tell: (event: { id: string; event: string; data: unknown }) => void = () => {}
+  const stream = eventStream(tellReader => {
+    tell = tellReader
+    return () => {
+      stopped = true
+    }
+  })
+  const data = 'x'.repeat(64 * 1024)
+  for (; !stopped && told < 100; told++) tell({ id: String(told), event: 'queue', data })
+  assert.ok(stopped && told * data.length <= 2 * BACKLOG_MAX_BYTES, `${told} events were kept`)
+  let bytes = 0
+  for await (const part of stream) bytes += part.length
+  assert.ok(bytes <= told * (data.length + 100), 'what was kept can be read, then the stream ends')
 })
 
 test.run()
