@@ -34,6 +34,8 @@ export interface ExecutorOptions {
   progressEveryMs?: number
   /** How long a task waits whose journal entry cannot be written, or whose hypervisor is away, until it tries again, ms. */
   retryMs?: number
+  /** A task that waited longer for its turn asks once more for leave to begin, ms. */
+  leaveLifetimeMs?: number
   /** Replaces a row's limit; for tests. */
   limitMsOf?: (task: TaskName) => number
 }
@@ -66,6 +68,7 @@ export function openExecutor(options: ExecutorOptions): Executor {
     now,
     progressEveryMs = 1_000,
     retryMs = 5_000,
+    leaveLifetimeMs = 1_000,
   } = options
   const limitMsOf = options.limitMsOf ?? (task => TASKS[task].limitMs)
   const stopping = abortable()
@@ -114,8 +117,14 @@ export function openExecutor(options: ExecutorOptions): Executor {
   async function see(entry: JournalEntry): Promise<void> {
     const { id } = entry.offer
     if (!entry.ended) {
-      const { go } = await owner.report({ id, status: 'accepted', at: now() })
+      const ask = () => owner.report({ id, status: 'accepted', at: now() })
+      const first = await ask()
+      const askedAt = performance.now()
       await lanes.run(laneOf(entry.offer), async () => {
+        if (stopping.signal.aborted) return
+        // While it waited for its turn it may have been ended, by an operator or past its limit. Its time counts from now.
+        const isOld = first.go && performance.now() - askedAt > leaveLifetimeMs
+        const { go } = isOld ? await ask() : first
         if (stopping.signal.aborted) return
         if (go) await carryOut(entry)
         // Its owner has ended it meanwhile; what was begun is taken back.

@@ -56,6 +56,38 @@ test('a task whose owner has ended it meanwhile is dropped, and not reported', (
     await agent.kill()
   }))
 
+test('a task that is ended while it waits for its turn does nothing', () =>
+  withNode(async node => {
+    let release = () => {}
+    const removed: string[] = []
+    const agent = await node.agent({
+      parallel: 1,
+      slotHoldMs: 60_000,
+      leaveLifetimeMs: 0,
+      through: hypervisor => ({
+        ...hypervisor,
+        removeVm: uuid => {
+          removed.push(uuid)
+          return new Promise<void>(resolve => {
+            release = resolve
+          })
+        },
+      }),
+    })
+    const [first, second] = [randomUUID(), randomUUID()].map(uuid => offer('machine_destroy', { uuid }))
+    assert.ok(first && second)
+    await agent.executor.accept(first)
+    await eventually(() => removed.length === 1)
+    await agent.executor.accept(second)
+    await eventually(() => node.owner.reports.some(({ id }) => id === second.id))
+    node.owner.answer = ({ id }) => ({ go: id !== second.id })
+    release()
+    await node.owner.end(first.id)
+    await eventually(() => agent.journal.open().length === 0)
+    assert.equal(removed, [first.params['uuid']])
+    await agent.kill()
+  }))
+
 test('a create that its owner ended while the agent was away is taken back', () =>
   withNode(async node => {
     const release = node.hypervisor.faults.add({ call: 'startVm', hang: true })

@@ -53,7 +53,9 @@ export interface Node {
 }
 
 export interface AgentOptions
-  extends Partial<Pick<ExecutorOptions, 'limitMsOf' | 'timings' | 'progressEveryMs' | 'retryMs' | 'now'>> {
+  extends Partial<
+    Pick<ExecutorOptions, 'limitMsOf' | 'timings' | 'progressEveryMs' | 'retryMs' | 'leaveLifetimeMs' | 'now'>
+  > {
   through?: (hypervisor: Hypervisor) => Hypervisor
   parallel?: number
   slotHoldMs?: number
