@@ -79,5 +79,7 @@ export const KEY_AGE_MAX_MS = 24 * 3600_000
 export const RECENT_MAX = 16
 /** A sender that said nothing for this long will not repeat: ten times the deadline of a command. */
 export const SENDER_AGE_MAX_MS = 150_000
+/** Actors among the senders that are kept beyond that: everybody is silent while a site has no power. */
+export const OLD_ACTORS_MAX = 8
 /** Records of actors stay a day after their end, so what was heard of a sender this long ago may be of an earlier life of it. */
 export const SENDER_LIFE_MS = 12 * 3600_000

@@ -12,6 +12,7 @@ import {
   type ActorRecord,
   KEY_AGE_MAX_MS,
   KEYS_MAX,
+  OLD_ACTORS_MAX,
   type OutboxEntry,
   RECENT_MAX,
   REPLIES_PER_SENDER_MAX,
@@ -351,11 +352,20 @@ function remember(draft: Draft, { sender, sequence, floor, key }: Command, store
   const lowest = Math.max(floor ?? sequence, heard?.floor ?? 0)
   const earlier = Object.entries(heard?.replies ?? {}).filter(([at]) => Number(at) >= lowest)
   const replies = Object.fromEntries([...earlier, [String(sequence), stored] as const].slice(-REPLIES_PER_SENDER_MAX))
-  const others = Object.entries(draft.replies).filter(
-    ([name, { at }]) => name !== sender && draft.at - at < SENDER_AGE_MAX_MS,
+  const rest = Object.entries(draft.replies).filter(([name]) => name !== sender)
+  const old = rest.filter(([name, { at }]) => isActor(name) && draft.at - at >= SENDER_AGE_MAX_MS)
+  const kept = new Set(
+    old
+      .sort(([, a], [, b]) => b.at - a.at)
+      .slice(0, OLD_ACTORS_MAX)
+      .map(([name]) => name),
   )
+  const others = rest.filter(([name, { at }]) => kept.has(name) || draft.at - at < SENDER_AGE_MAX_MS)
   draft.replies = { ...Object.fromEntries(others), [sender]: { floor: lowest, at: draft.at, replies } }
 }
+
+/** Actors repeat their effects for as long as they are not acknowledged, be it after an outage of hours: `<kind>:<id>`. */
+const isActor = (sender: string) => sender.includes(':')
 
 // Results.
 

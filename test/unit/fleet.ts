@@ -68,7 +68,7 @@ export function makeFleet(): Fleet {
               fleet.offers.push(effect.task_id)
               fleet.input(record.kind, record.id, { type: 'sent', sequences: [sequence] })
             } else {
-              const sender = `${record.kind}.${record.id}`
+              const sender = `${record.kind}:${record.id}`
               const floor = Math.min(...record.outbox.map(entry => entry.sequence))
               const reply = fleet.command(effect.kind, effect.id, effect.verb, effect.params, {
                 sender,

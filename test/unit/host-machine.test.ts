@@ -35,6 +35,25 @@ test('the first create binds and makes the VM; a second is refused while it exis
   assert.is(fleet.record('vm', VM).state, 'running')
 })
 
+test('a create repeated after an outage does not take the hostname from its VM', () => {
+  const fleet = fleetOfTwo()
+  create(fleet, 1)
+  const host = fleet.record('host', KEY)
+  fleet.settle()
+  // The power went before the VM's answer was stored, and came back an hour later; then the end of the task is told first.
+  fleet.records.set(`host.${KEY}`, host)
+  fleet.agent(SERVER, { id: taskId(1), status: 'accepted' })
+  fleet.now += 3600_000
+  fleet.agent(SERVER, { id: taskId(1), status: 'complete', result: { vm: { uuid: VM, state: 'running' } } })
+  const [ended] = fleet.record('cn', SERVER).outbox
+  assert.ok(ended?.effect.type === 'send')
+  const sender = `cn:${SERVER}`
+  fleet.command('vm', VM, 'task_ended', ended.effect.params, { sender, sequence: ended.sequence })
+  fleet.settle()
+  assert.is(fleet.record('vm', VM).state, 'running')
+  assert.is(contextOf(fleet).vm_uuid, VM)
+})
+
 test('a create that fails frees the hostname', () => {
   const fleet = fleetOfTwo()
   create(fleet, 1)
