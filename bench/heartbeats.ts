@@ -55,14 +55,16 @@ export async function heartbeats(scope: Scope): Promise<Row[]> {
   view.close()
   if (alive !== nodes) throw new Error(`${nodes - alive} of ${nodes} beating nodes were taken for silent`)
   const expected = (nodes * forMs) / HEARTBEAT_MS
-  if (heard < expected * 0.95) throw new Error(`${heard} of ${expected} beats were sent: the agents are too slow`)
+  const allBeat = heard > expected * 0.95
 
   const together = (cores['nats'] ?? 0) + (cores['host'] ?? 0)
   return [
     {
       what: `CPU of ${whole(nodes)} beating nodes`,
       figure: `${share(together)} of a core`,
-      aim: { text: `aim ${share(aimCores)}`, met: together <= aimCores },
+      aim: allBeat
+        ? { text: `aim ${share(aimCores)}`, met: together <= aimCores }
+        : { text: `only ${share(heard / expected)} of the beats were sent`, met: false },
       detail: `${shares(cores)}; ${whole(heard / (forMs / 1000))} beats/s heard, none of the nodes taken for silent`,
     },
     {

@@ -7,6 +7,7 @@ import { commands } from './commands.ts'
 import { endedTasks } from './ended-tasks.ts'
 import { heartbeats } from './heartbeats.ts'
 import { hostStart } from './host-start.ts'
+import { watchOthers } from './machine.ts'
 import { rest } from './rest.ts'
 import { openScope, type Scope } from './scope.ts'
 import { type Row, type Section, seconds, table } from './table.ts'
@@ -53,16 +54,20 @@ for (const [name, measure] of Object.entries(MEASURES)) {
   const scope = openScope({ say: text => say(`${name}: ${text}`), short })
   open = scope
   const began = performance.now()
+  const others = watchOthers()
+  const section: Section = { name, rows: [] }
+  sections.push(section)
   try {
-    sections.push({ name, rows: await measure(scope) })
+    section.rows = await measure(scope)
   } catch (error) {
     await stopping
     broken = true
-    sections.push({ name, rows: [{ what: 'broke', figure: (error as Error).message.split('\n')[0] ?? '' }] })
+    section.rows = [{ what: 'broke', figure: '', detail: (error as Error).message.split('\n')[0] ?? '' }]
     console.error(error)
   } finally {
     await scope.close()
     await stopping
+    section.note = others()
   }
   say(`${name}: took ${seconds(performance.now() - began)}`)
 }

@@ -92,7 +92,7 @@ const over = (child: ChildProcess) => child.exitCode !== null || child.signalCod
 /** Processor time a process has used so far, ms (user and system, all threads). */
 export function cpuMs(pid: number): number {
   const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? []
-  return (Number(fields[11]) + Number(fields[12])) * (1000 / ticksPerSecond)
+  return (Number(fields[11]) + Number(fields[12])) * msPerTick
 }
 
 /** Resident memory now and at its highest so far, bytes. */
@@ -102,8 +102,8 @@ export function memory(pid: number): { now: number; peak: number } {
   return { now: kib('VmRSS') * 1024, peak: kib('VmHWM') * 1024 }
 }
 
-/** USER_HZ of every Linux that Node runs on. */
-const ticksPerSecond = 100
+/** Unit of the times in /proc: USER_HZ is 100 on every Linux that Node runs on. */
+export const msPerTick = 10
 
 /** Cores used on average, by what the processes are. */
 export type Cores = Record<string, number>

@@ -13,13 +13,15 @@ export interface Row {
 
 export interface Section {
   name: string
+  /** Circumstances of all rows. */
+  note?: string
   rows: Row[]
 }
 
 /** Lines of the table, columns aligned. */
 export function table(sections: Section[]): string[] {
   const header = ['measure', 'figure', 'against its aim', '', 'detail']
-  const body = sections.flatMap(({ name, rows }) => [[name, '', '', '', ''], ...rows.map(cells)])
+  const body = sections.flatMap(({ name, note = '', rows }) => [[name, '', '', '', note], ...rows.map(cells)])
   const widths = header.map((_, at) => Math.max(...[header, ...body].map(line => line[at]?.length ?? 0)))
   const line = (of: string[]) =>
     of
