@@ -19,7 +19,10 @@ test(
   async () => {
     const run = bench('host-start', '--short')
     assert.is(await run.ended, 0, run.stderr())
-    assert.match(run.stdout(), /^measure +figure +against its aim +detail\n-+\nhost-start +others used .*\n {2}start with 10,000 VMs/)
+    assert.match(
+      run.stdout(),
+      /^measure +figure +against its aim +detail\n-+\nhost-start +others used .*\n {2}start with 10,000 VMs/,
+    )
     assert.match(run.stdout(), /aim [\d.]+ s +(PASS|MISS) /)
     assert.not.match(run.stdout(), 'broke')
     assert.equal(leftovers(), { processes: [], files: [] })
