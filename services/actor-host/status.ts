@@ -85,7 +85,10 @@ export function createStatusReports({ records, call, fleet, log, now }: StatusDe
       if (!reported.has(uuid) && !fleet.vm(uuid)) known.told.delete(uuid)
     }
     const next = async () => {
-      for (let job = jobs.pop(); job; job = jobs.pop()) await job()
+      for (let job = jobs.pop(); job; job = jobs.pop()) {
+        // One id that cannot be a VM's must not keep the others from being told.
+        await job().catch(error => log.warn({ err: error, server_uuid: serverUuid }, 'a VM could not be told'))
+      }
     }
     await Promise.all(Array.from({ length: tellAtOnce }, next))
   }

@@ -20,6 +20,7 @@ function bench() {
   const reports = createStatusReports({
     records: { put: async (_b: string, _k: string, value: StatusEvent) => written.push(value) } as unknown as Records,
     call: (async (_kind: string, id: string, verb: string, { vm }: { vm?: { state: string } }) => {
+      if (id.includes('.')) throw new TypeError(`not a subject token: ${id}`)
       told.push([verb, id, vm?.state].filter(Boolean).join(' '))
       return answers.get(id) ?? { value: {} }
     }) as never,
@@ -88,6 +89,16 @@ test('what was told counts no longer once somebody else changed the record', asy
   record('a', 'running')
   clock.now += 60_000
   assert.equal(await report({ a: 'stopped' }), ['reported a stopped'])
+})
+
+test('an id that cannot be one keeps nobody else from being told', async () => {
+  const { report } = bench()
+  const ids = Array.from({ length: 40 }, (_, n) => `vm${String(n).padStart(2, '0')}`)
+  const vms = Object.fromEntries([...ids, 'no.id'].map(id => [id, 'running']))
+  assert.equal(
+    await report(vms),
+    ids.map(id => `reported ${id} running`),
+  )
 })
 
 test('what did not arrive is told again with the next report; what was refused is not', async () => {
