@@ -19,7 +19,7 @@ export type Ticket = v.InferOutput<typeof Ticket>
 /** Default and longest wait for a ticket; its caller asks again after that. */
 export const TICKET_WAIT_MS = 3_600_000
 /** Tickets deleted by one command, and commands under way at once, when all of a server's go. */
-const deletedAtOnce = 250
+const deletedAtOnce = 100
 const commandsAtOnce = 32
 /** Most tickets in the `queue` of a create's answer (the old service's page). */
 export const QUEUE_SHOWN_MAX = 1_000
@@ -142,20 +142,17 @@ export async function deleteTicketsOf(
     if (uuids) uuids.add(uuid)
     else byQueue.set(queue, new Set([uuid]))
   }
-  const commands = [...byQueue].flatMap(([queue, uuids]) => {
-    const all = [...uuids]
-    const parts = Math.ceil(all.length / deletedAtOnce)
-    return Array.from({ length: parts }, (_, part) => ({
-      queue,
-      ticket_uuids: all.slice(part * deletedAtOnce, (part + 1) * deletedAtOnce),
-    }))
-  })
+  const queues = [...byQueue].map(([queue, uuids]) => ({ queue, uuids: [...uuids] }))
   let refusal: Rejection | undefined
+  // One command after the other to one queue, so that each has its full time.
   const worker = async () => {
-    for (let next = commands.shift(); next && !refusal; next = commands.shift()) {
-      const { queue, ticket_uuids } = next
-      const outcome = await backend.call('waitlist', queue, 'delete', { ticket_uuids }, { reqId })
-      if ('error' in outcome) refusal = outcome.error
+    for (let next = queues.shift(); next && !refusal; next = queues.shift()) {
+      const { queue, uuids } = next
+      for (let at = 0; at < uuids.length && !refusal; at += deletedAtOnce) {
+        const ticket_uuids = uuids.slice(at, at + deletedAtOnce)
+        const outcome = await backend.call('waitlist', queue, 'delete', { ticket_uuids }, { reqId })
+        if ('error' in outcome) refusal = outcome.error
+      }
     }
   }
   await Promise.all(Array.from({ length: commandsAtOnce }, worker))

@@ -1,7 +1,9 @@
 /** The waitlist on a real server: an actor host and two gateways as processes, tickets made through one and met through the other. */
 import { randomUUID } from 'node:crypto'
 import * as assert from 'uvu/assert'
-import { queueOfTicket } from '../../gateway/ids.ts'
+import { OPEN_TICKETS_MAX } from '../../actors/contract/ticket.ts'
+import { queueKey, queueOfTicket, randomIds } from '../../gateway/ids.ts'
+import { createCaller } from '../../services/nats/caller.ts'
 import { connectNats, type NatsConnection } from '../../services/nats/connect.ts'
 import { encode } from '../../services/nats/json.ts'
 import { provision } from '../../services/nats/provision.ts'
@@ -235,6 +237,39 @@ test(
     assert.ok(bytes < 32 * 1024, `${bytes} bytes`)
   },
   { limitMs: 90_000 },
+)
+
+test(
+  'the 10,001st ticket of a queue is refused, and a full queue is read, waited for and freed like any other',
+  async () => {
+    const triple = { server_uuid: await registered(), scope: 'vm', id: randomUUID() }
+    const key = queueKey(triple)
+    const caller = createCaller(nc, `filler-${randomUUID()}`)
+    const uuids: string[] = []
+    const fill = async () => {
+      while (uuids.length < OPEN_TICKETS_MAX) {
+        const ticket_uuid = randomIds.ticket(key)
+        uuids.push(ticket_uuid)
+        const made = await caller.call('waitlist', key, 'create', { ticket_uuid, ...triple, expires_at: '3000' })
+        assert.ok('value' in made, JSON.stringify(made))
+      }
+    }
+    await Promise.all(Array.from({ length: 60 }, fill))
+    const { status, body } = await create(a, { id: triple.id }, {}, triple.server_uuid)
+    assert.equal([status, body.code], [409, 'QueueFull'])
+    const bytes = encode((await openRecords(nc).get('waitlist', key))?.value).length
+    console.log(`the record of a full queue: ${bytes} bytes`)
+    const [line] = (await a.ask('GET', `/servers/${triple.server_uuid}/waitlist`)).body
+    assert.equal([line.waiting, line.waiters.length], [OPEN_TICKETS_MAX - 1, 100])
+    const next = line.waiters[0].uuid
+    const waits = Array.from({ length: 20 }, (_, n) => (n % 2 ? a : b).ask('GET', `/tickets/${next}/wait`))
+    const began = performance.now()
+    assert.is((await release(a, line.holder.uuid)).status, 204)
+    assert.equal([...new Set((await Promise.all(waits)).map(answer => answer.status))], [204])
+    console.log(`release to 20 waiters of a full queue: ${Math.round(performance.now() - began)} ms`)
+    assert.is((await create(b, { id: triple.id }, {}, triple.server_uuid)).body.queue.length, 1_000)
+  },
+  { limitMs: 120_000 },
 )
 
 test(
