@@ -121,8 +121,8 @@ function decideCommand(
   if (known) return { ...unchanged(record), reply: known.reply, waitFor: pendingOf(draft, known.after) }
 
   const { key, req_id } = command
-  const kept = key && draft.keys[key.value]
-  if (kept && kept.fingerprint !== key.fingerprint) return refused(record, rejection('IdempotencyKeyReused'))
+  const kept = key && Object.hasOwn(draft.keys, key.value) ? draft.keys[key.value] : undefined
+  if (kept && kept.fingerprint !== key?.fingerprint) return refused(record, rejection('IdempotencyKeyReused'))
   if (kept) return { ...unchanged(record), reply: kept.stored.reply, waitFor: pendingOf(draft, kept.stored.after) }
 
   const schema =
@@ -344,7 +344,8 @@ const pendingOf = (draft: Draft, after: number[] | undefined): number[] =>
 function remember(draft: Draft, { sender, sequence, floor, key }: Command, stored: StoredReply): void {
   if (key) {
     const young = Object.entries(draft.keys).filter(([, { at }]) => draft.at - at < KEY_AGE_MAX_MS)
-    const kept = young.slice(-(KEYS_MAX - 1))
+    // An object lists keys that look like numbers first: the order in it is not that of their coming.
+    const kept = young.sort(([, a], [, b]) => a.at - b.at).slice(-(KEYS_MAX - 1))
     draft.keys = { ...Object.fromEntries(kept), [key.value]: { fingerprint: key.fingerprint, at: draft.at, stored } }
   }
   if (sender === undefined || sequence === undefined) return

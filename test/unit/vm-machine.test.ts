@@ -291,6 +291,25 @@ test('a repeat with the same sequence is answered from the record, and the same 
   assert.is('error' in reused && reused.error.code, 'IdempotencyKeyReused')
 })
 
+test('any text can be an Idempotency-Key, and the newest ones are kept', () => {
+  const fleet = running()
+  const send = (value: string, n: number) => {
+    fleet.now += 1
+    const more = { key: { value, fingerprint: value } }
+    const reply = fleet.command('vm', VM, 'start', { task_id: taskId(n) }, more)
+    fleet.settle()
+    return reply
+  }
+  for (const [n, value] of ['constructor', '__proto__'].entries()) {
+    assert.equal(send(value, 10 + n), { value: { id: taskId(10 + n) } })
+    assert.equal(send(value, 99), { value: { id: taskId(10 + n) } })
+  }
+  for (let n = 0; n < 40; n++) send(`key-${n}`, 100 + n)
+  assert.equal(send('7', 200), { value: { id: taskId(200) } })
+  send('key-40', 201)
+  assert.equal(send('7', 99), { value: { id: taskId(200) } })
+})
+
 test('bad params are refused naming the field, and an unknown verb and VM are not found', () => {
   const fleet = running()
   const bad = fleet.command('vm', VM, 'stop', { task_id: 7 })
