@@ -2,6 +2,7 @@
  * What the gateway needs of the rest of Muster: commands to actors, views of their records, waits, live facts.
  * An interface, so that the routes can be tested without NATS; nats-backend.ts is the real one.
  */
+import type { AllocationQuestion, ToldDecision } from '../actors/contract/allocation.ts'
 import type { Rejection } from '../actors/contract/errors.ts'
 import type { HostContext } from '../actors/contract/host.ts'
 import type { ActorRecord } from '../actors/contract/record.ts'
@@ -12,7 +13,7 @@ import type { VerbKind, VerbOf, VerbParams, VerbValue } from '../actors/contract
 import type { VmContext } from '../actors/contract/vm.ts'
 
 /** A server as its actor's record tells: `status` is `running` or `unknown`. */
-export type Server = Omit<ServerContext, 'open'> & { status: string }
+export type Server = Omit<ServerContext, 'open' | 'claims' | 'claims_version'> & { status: string }
 
 /** The part of a VM's record that listings and checks need. */
 export type Vm = Pick<
@@ -88,6 +89,11 @@ export interface StoredTicket {
   body(): TicketBody
 }
 
+export interface Capacities {
+  capacities: Record<string, { cpu: number; ram: number; disk: number }>
+  errors: Record<string, string>
+}
+
 export interface Backend {
   call<K extends VerbKind, V extends VerbOf<K>>(
     kind: K,
@@ -138,8 +144,16 @@ export interface Backend {
   beat(serverUuid: string): void
   /** The statechart of a kind, from any actor host. */
   machine(kind: string): Promise<Outcome<Record<string, unknown>>>
-  /** The allocator's choice. */
-  allocate(wanted: { memory_mib: number }): Promise<Outcome<{ server_uuid: string }>>
+  /** The allocator's choice. A refusal comes with the decision that led to it. */
+  allocate(
+    question: AllocationQuestion,
+  ): Promise<{ value: ToldDecision } | { error: Rejection; decision?: ToldDecision }>
+  /** What servers have left, in MiB and percent of a core; `errors`: why others have nothing to tell. Undefined: of all. */
+  capacity(serverUuids: string[] | undefined): Promise<Outcome<Capacities>>
+  /** A decision made in the last minutes, or why it did not choose that server. */
+  decision(id: string, serverUuid: string | undefined): Promise<Outcome<Record<string, unknown>>>
+  /** A page of the fleet as a document; `next` is the offset of the one after it. */
+  fleet(offset: number): Promise<Outcome<{ servers: unknown[]; next?: number }>>
   /** Is there a connection to NATS right now. */
   connected(): boolean
 }

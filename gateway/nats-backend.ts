@@ -6,7 +6,7 @@ import { createCaller } from '../services/nats/caller.ts'
 import type { NatsConnection } from '../services/nats/connect.ts'
 import { publishHeartbeat, subscribeHeartbeats } from '../services/nats/heartbeats.ts'
 import { openRecords } from '../services/nats/records.ts'
-import { request } from '../services/nats/request.ts'
+import { type RequestOptions, request } from '../services/nats/request.ts'
 import { isKind, subject } from '../services/nats/subjects.ts'
 import { openView, type View } from '../services/nats/view.ts'
 import { openWaits } from '../services/nats/waits.ts'
@@ -107,7 +107,20 @@ export async function openNatsBackend({ nc, sender, warn }: NatsBackendOptions):
       if (!isKind(kind)) return { error: rejection('ResourceNotFound', `no machine ${kind}`) }
       return ask(subject.machines(kind), undefined)
     },
-    allocate: wanted => ask(subject.allocate(), wanted),
+    // A claim that is asked for twice is taken twice: patience rather than repeats.
+    allocate: question => ask(subject.allocator('choose'), question, { attemptMs: 5_000 }),
+    capacity: servers => ask(subject.allocator('capacity'), { servers }),
+    decision: async (id, server_uuid) => {
+      const outcome = await ask<Record<string, unknown>>(
+        subject.allocator('decision'),
+        { id, server_uuid },
+        { deadlineMs: 1_500 },
+      )
+      // Only the allocator that made it answers, and it may be gone.
+      const silent = 'error' in outcome && outcome.error.code === 'ServiceUnavailableError'
+      return silent ? { error: rejection('ResourceNotFound', `No decision ${id} is kept`) } : outcome
+    },
+    fleet: offset => ask(subject.allocator('fleet'), { offset }),
     connected: () => linked && !nc.isClosed(),
     close: () => {
       stopListening()
@@ -117,8 +130,8 @@ export async function openNatsBackend({ nc, sender, warn }: NatsBackendOptions):
     },
   }
 
-  async function ask<T>(to: string, payload: unknown): Promise<Outcome<T>> {
-    return (await request(nc, to, payload, { deadlineMs: 10_000 })) as Outcome<T>
+  async function ask<T>(to: string, payload: unknown, limits: Partial<RequestOptions> = {}): Promise<Outcome<T>> {
+    return (await request(nc, to, payload, { deadlineMs: 10_000, ...limits })) as Outcome<T>
   }
 }
 

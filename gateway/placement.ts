@@ -1,5 +1,7 @@
 /** Which server a request of the compute agent's API means: that API knew one hypervisor, Muster has a fleet (DESIGN §6). */
+import { type AllocationQuestion, CLAIM_MS, NOBODY, type ToldDecision } from '../actors/contract/allocation.ts'
 import { type Rejection, rejection } from '../actors/contract/errors.ts'
+import type { VmSpec } from '../actors/contract/vm.ts'
 import type { Backend, Server } from './backend.ts'
 import { findServer, refuseUnlessRunning } from './gates.ts'
 import { hostKey } from './ids.ts'
@@ -13,7 +15,7 @@ export type Proposal = { server_uuid: string; server_named: boolean } | { error:
 export async function propose(
   hostname: string,
   named: unknown,
-  wanted: { memory_mib: number },
+  wanted: AllocationQuestion,
   backend: Backend,
 ): Promise<Proposal> {
   if (named !== undefined) {
@@ -29,7 +31,27 @@ export async function propose(
     return refusal ? { error: refusal } : { server_uuid: bound, server_named: false }
   }
   const choice = await backend.allocate(wanted)
-  return 'error' in choice ? choice : { server_uuid: choice.value.server_uuid, server_named: false }
+  if ('error' in choice) return { error: choice.error }
+  return { server_uuid: chosen(choice.value), server_named: false }
+}
+
+/** The question for a VM that is about to be made: its place is claimed, and its create takes the place of the claim. */
+export function questionOf(spec: VmSpec): AllocationQuestion {
+  const { uuid, owner_uuid, memory_mib, brand, vcpus, cpu_cap, quota_gib, nics } = spec
+  return {
+    vm: { vm_uuid: uuid, owner_uuid: owner_uuid ?? NOBODY, ram: memory_mib, brand, vcpus, cpu_cap, quota: quota_gib },
+    nic_tags: [...new Set(nics.flatMap(({ nic_tag }) => nic_tag ?? []))],
+    claim_ms: CLAIM_MS,
+  }
+}
+
+/** The question for something that takes no room, such as a network. */
+export const anyServer: AllocationQuestion = { vm: { owner_uuid: NOBODY, ram: 0, vcpus: 1 } }
+
+/** The server of a choice that found one. */
+export function chosen({ server_uuid }: ToldDecision): string {
+  if (server_uuid === null) throw new TypeError('a choice without a server is a refusal')
+  return server_uuid
 }
 
 /** The server a hostname is bound to by its actor. */

@@ -10,7 +10,7 @@ type Stored = Partial<Pick<ActorRecord, 'state' | 'status' | 'snapshot' | 'count
 export function projectServer(value: unknown): Server | undefined {
   const { context, status, state } = parts(value)
   if (!context || state === 'unregistered') return undefined
-  const { open: _, ...server } = context
+  const { open: _, claims: __, claims_version: ___, ...server } = context
   return { ...server, status } as Server
 }
 

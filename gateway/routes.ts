@@ -1,5 +1,6 @@
 /** The table of routes, merged: what the app serves, what the OpenAPI document tells, what the tests tick off. */
 import { openApiRow } from './openapi.ts'
+import { allocationRows } from './routes/allocation.ts'
 import { hostRows } from './routes/hosts.ts'
 import { networkRows } from './routes/networks.ts'
 import { serverRows } from './routes/servers.ts'
@@ -16,6 +17,7 @@ export function routes(version: string): AnyRow[] {
     ...serviceRows(version),
     ...serverRows,
     ...vmRows,
+    ...allocationRows,
     ...taskRows,
     ...hostRows,
     ...networkRows,

@@ -2,11 +2,12 @@
  * A Backend in memory for tests of the route table: servers, VMs, hosts and tasks are plain maps, commands are written down and
  * answered by a table that a test may change. Tasks end when the test says so.
  */
+import type { AllocationQuestion } from '../actors/contract/allocation.ts'
 import type { Rejection } from '../actors/contract/errors.ts'
 import type { StatusEvent, Sysinfo } from '../actors/contract/server.ts'
 import type { TaskRecord } from '../actors/contract/task.ts'
 import { createApp } from '../gateway/app.ts'
-import type { Backend, CallOptions, Host, Outcome, Server, Vm } from '../gateway/backend.ts'
+import type { Backend, CallOptions, Capacities, Host, Outcome, Server, Vm } from '../gateway/backend.ts'
 import { EVENT_STREAM_TYPE } from '../gateway/event-stream.ts'
 import { routes } from '../gateway/routes.ts'
 import { defaultServer } from '../gateway/shown-server.ts'
@@ -40,7 +41,13 @@ export interface FakeBackend extends Backend {
   outcome: { status: 'complete' } | { status: 'failure'; error: { code: string; message: string } } | undefined
   beats: string[]
   online: boolean
-  allocation: Outcome<{ server_uuid: string }>
+  allocation: Awaited<ReturnType<Backend['allocate']>>
+  /** What was asked of the allocator. */
+  questions: AllocationQuestion[]
+  capacities: Outcome<Capacities>
+  decisions: Map<string, Record<string, unknown>>
+  /** Of the exported fleet, by offset. */
+  pages: Record<number, { servers: unknown[]; next?: number }>
   machines: Map<string, Record<string, unknown>>
   /** Waits that were given up by their callers. */
   abandoned: number
@@ -106,7 +113,11 @@ export function fakeBackend(): FakeBackend {
     outcome: { status: 'complete' },
     beats: [],
     online: true,
-    allocation: { value: { server_uuid: SERVER } },
+    allocation: { value: { id: SERVER, server_uuid: SERVER, score: 1, winners: 1, steps: [] } },
+    questions: [],
+    capacities: { value: { capacities: {}, errors: {} } },
+    decisions: new Map(),
+    pages: {},
     machines: new Map(),
     abandoned: 0,
     put: {
@@ -175,7 +186,24 @@ export function fakeBackend(): FakeBackend {
       const value = fake.machines.get(kind)
       return value ? { value } : { error: { code: 'ServiceUnavailableError', message: 'no host' } }
     },
-    allocate: async () => fake.allocation,
+    allocate: async question => {
+      if (fake.broken) throw fake.broken
+      fake.questions.push(question)
+      return fake.allocation
+    },
+    capacity: async () => {
+      if (fake.broken) throw fake.broken
+      return fake.capacities
+    },
+    decision: async (id, server) => {
+      if (fake.broken) throw fake.broken
+      const value = fake.decisions.get(server ?? id)
+      return value ? { value } : { error: { code: 'ResourceNotFound', message: 'no decision' } }
+    },
+    fleet: async offset => {
+      if (fake.broken) throw fake.broken
+      return { value: fake.pages[offset] ?? { servers: [] } }
+    },
     connected: () => fake.online,
   }
   return fake

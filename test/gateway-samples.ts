@@ -59,6 +59,15 @@ export const SAMPLES: Record<string, Sample> = {
   NetworkGet: { method: 'GET', path: '/networks/net0' },
   NetworkCreate: { method: 'POST', path: '/networks/net1', body: { bridge: 'br0', vlan: 10 } },
   NetworkDelete: { method: 'DELETE', path: '/networks/net0' },
+  SelectServer: {
+    method: 'POST',
+    path: '/allocate',
+    body: { vm: { vm_uuid: VM, owner_uuid: VM, ram: 512, brand: 'kvm' }, image: {}, nic_tags: [] },
+  },
+  ServerCapacity: { method: 'POST', path: '/capacity', body: { servers: [SERVER] } },
+  AllocationGet: { method: 'GET', path: `/allocations/${TASK}?server=${SERVER}` },
+  FleetExport: { method: 'GET', path: '/fleet' },
+  VmPlace: { method: 'POST', path: '/vms', body: { ram: 512 } },
   ServerWaitlistList: { method: 'GET', path: tickets },
   ServerWaitlistTicketCreate: {
     method: 'POST',
@@ -97,6 +106,7 @@ export function preparedBackend(): FakeBackend {
     id: VM,
     expires_at: '3000',
   })
+  backend.decisions.set(SERVER, { id: TASK, outcome: 'refused' })
   return backend
 }
 

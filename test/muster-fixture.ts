@@ -3,19 +3,20 @@
  * port each. `stop()` ends everything.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { randomUUID } from 'node:crypto'
+import { randomBytes, randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pino } from 'pino'
+import { capacities } from '../actors/allocation/capacity.ts'
+import { KNOBS } from '../actors/allocation/fleet.ts'
 import { startAgent } from '../hypervisor-agent/agent.ts'
 import { openLink } from '../hypervisor-agent/link.ts'
 import { type SimulatedHypervisor, simulatedHypervisor } from '../hypervisor-agent/simulated/simulated.ts'
 import { projectDir } from '../scripts/config.ts'
 import { createActorHost } from '../services/actor-host/host.ts'
-import { openFleet } from '../services/allocator/fleet.ts'
-import { serveChoices } from '../services/allocator/serve.ts'
+import { startAllocator } from '../services/allocator/allocator.ts'
 import { connectNats, type NatsConnection } from '../services/nats/connect.ts'
 import { provision } from '../services/nats/provision.ts'
 import { eventually } from './eventually.ts'
@@ -71,11 +72,14 @@ export async function startMuster({ nodes = 1 } = {}): Promise<MusterFixture> {
   await host.start()
   undo.push(() => host.stop())
   const allocatorNc = await connection('allocator')
-  const fleet = await openFleet(allocatorNc, () => {})
-  undo.push(
-    serveChoices(allocatorNc, fleet, () => {}),
-    () => fleet.close(),
-  )
+  const allocator = await startAllocator({
+    nc: allocatorNc,
+    knobs: KNOBS,
+    allocatorId: randomBytes(4).toString('hex'),
+    warn: () => {},
+  })
+  undo.push(() => allocator.stop())
+  const { fleet } = allocator
 
   const fixture: MusterFixture = {
     nats,
@@ -97,7 +101,10 @@ export async function startMuster({ nodes = 1 } = {}): Promise<MusterFixture> {
         () => agent.stop(),
       )
       await eventually(
-        async () => (await fleet.candidates()).some(server => server.uuid === uuid && server.freeMib !== undefined),
+        async () => {
+          await fleet.barrier()
+          return uuid in capacities(fleet.index.layout()).capacities
+        },
         { withinMs: 15_000, what: 'the node to be known' },
       )
       fixture.servers.push(uuid)

@@ -5,6 +5,7 @@ import type { Affinity, FleetVm, Locality } from './fleet.ts'
 export interface Directory {
   ofOwner(owner: string): Iterable<FleetVm>
   get(uuid: string): FleetVm | undefined
+  onServer(uuid: string): FleetVm[]
 }
 
 /** `locality` undefined: the rules match nothing and leave the request as it is. `ignored`: soft rules that cannot be worked out, and why. */

@@ -109,13 +109,13 @@ function askOf({ request, seed }: Question, knobs: Knobs): Ask {
   }
 }
 
-/** A package's own ratios, RAM 1 where it names none; the configured ones in place of cpu, ram and disk unless that is disabled. */
+/** The configured ratios, unless they are disabled: then a package's own, RAM 1 where it names none; nothing without a package. */
 function packageRatios(pkg: Package | undefined, knobs: Knobs): Ratios {
-  if (!pkg) return {}
   if (!knobs.disable_override_overprovisioning) {
     const { overprovision_ratio_cpu, overprovision_ratio_ram, overprovision_ratio_disk } = knobs
     return { cpu: overprovision_ratio_cpu, ram: overprovision_ratio_ram, disk: overprovision_ratio_disk }
   }
+  if (!pkg) return {}
   const named = {
     cpu: pkg.overprovision_cpu,
     ram: pkg.overprovision_memory,

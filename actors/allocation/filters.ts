@@ -295,14 +295,14 @@ const unchecked: Plan = { does: 'skip', why: 'filter_min_resources is off' }
 function ram({ knobs, request: { vm }, package: pkg, ratios: { ram: ratio }, hvm }: Ask): Plan {
   if (!knobs.filter_min_resources) return unchecked
   const wanted = vm.ram || (pkg?.max_physical_memory ?? 0)
-  return enough('ram', 'MiB of RAM', pkg && { ratio }, by => wanted / (hvm ? 1 : by))
+  return enough('ram', 'MiB of RAM', { ratio, named: pkg !== undefined }, by => wanted / (hvm ? 1 : by))
 }
 
 function cpu({ knobs, request: { vm }, package: pkg, ratios: { cpu: ratio } }: Ask): Plan {
   if (!knobs.filter_min_resources) return unchecked
   const cap = vm.cpu_cap || pkg?.cpu_cap
   if (!cap) return { does: 'skip', why: 'the VM has no cpu_cap' }
-  return enough('cpu', 'percent of a core', pkg && { ratio }, by => cap / by)
+  return enough('cpu', 'percent of a core', { ratio, named: pkg !== undefined }, by => cap / by)
 }
 
 function disk({ knobs, request: { vm, image }, package: pkg, ratios: { disk: ratio }, hvm }: Ask): Plan {
@@ -313,28 +313,28 @@ function disk({ knobs, request: { vm, image }, package: pkg, ratios: { disk: rat
   const beside = filesMib + DISK_RESERVE_MIB
   const whole = hvm || image.type === 'zvol'
   const need = (by: number) => (whole ? quota + (image.image_size ?? 0) : Math.ceil(quota / by)) + beside
-  return enough('disk', 'MiB of disk', pkg && { ratio }, need)
+  return enough('disk', 'MiB of disk', { ratio, named: pkg !== undefined }, need)
 }
 
 /**
- * Enough of one dimension, for a need that depends on the overprovision ratio. With a package its ratio counts, and one without that
- * ratio is not limited; without a package each server's own ratio counts.
+ * Enough of one dimension, for a need that depends on the overprovision ratio: the one in force, else each server's own. A package
+ * without that ratio is not limited, where ratios are its own.
  */
 function enough(
   name: 'ram' | 'cpu' | 'disk',
   unit: string,
-  pkg: { ratio: number | undefined } | undefined,
+  pkg: { ratio: number | undefined; named: boolean },
   needBy: (ratio: number) => number,
 ): Plan {
   const says = (row: Row, need: number) => `it has ${row.spare[name]} ${unit} left, and ${need} are wanted`
-  if (!pkg) {
-    const needOn = (row: Row) => needBy(row.ratios[name] || 1)
-    return { does: 'filter', keeps: row => row.spare[name] >= needOn(row), why: row => says(row, needOn(row)) }
+  if (pkg.ratio) {
+    const need = needBy(pkg.ratio)
+    return { does: 'limit', column: name, atLeast: need, why: row => says(row, need) }
   }
-  if (!pkg.ratio) {
+  if (pkg.named) {
     const why = (row: Row) => `its ${name} ratio is ${row.ratios[name]}, and the package has none`
     return { does: 'filter', alike: 'ratios', keeps: row => !row.ratios[name], why }
   }
-  const need = needBy(pkg.ratio)
-  return { does: 'limit', column: name, atLeast: need, why: row => says(row, need) }
+  const needOn = (row: Row) => needBy(row.ratios[name] || 1)
+  return { does: 'filter', keeps: row => row.spare[name] >= needOn(row), why: row => says(row, needOn(row)) }
 }

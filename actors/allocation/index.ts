@@ -105,6 +105,7 @@ export function createIndex(knobs: Knobs, { sorted }: { sorted: boolean }): Flee
   const directory: Directory = {
     ofOwner: owner => vmsOf.get(owner)?.values() ?? [],
     get: uuid => vms.get(uuid),
+    onServer: uuid => [...(vmsOn.get(uuid)?.values() ?? [])],
   }
   return {
     setServer: (uuid, server) => {

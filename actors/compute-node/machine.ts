@@ -14,6 +14,17 @@ import { OPEN_TASKS_MAX, type OpenTask, type ServerContext } from '../contract/s
 import { ACCEPT_LIMIT_MS, TASKS, type TaskName, type TaskRecord } from '../contract/task.ts'
 import type { VerbParams } from '../contract/verbs.ts'
 import { type Effect, effect, iso, type Refused, type Stamp } from '../effects.ts'
+import {
+  type ClaimEvent,
+  claimEffects,
+  dropClaim,
+  hasClaim,
+  isFresh,
+  refuseClaim,
+  takeClaim,
+  unclaimEffects,
+  useClaims,
+} from './claims.ts'
 import { fromSysinfo, newServer } from './sysinfo.ts'
 
 type Of<V extends 'register' | 'task_add' | 'task_release' | 'task_fail'> = Stamp & { type: V } & VerbParams<'cn', V>
@@ -26,6 +37,7 @@ export type ServerEvent =
   | (Stamp & { type: 'heard' | 'silent' })
   | (Stamp & { type: 'accept_limit' | 'run_limit'; task_id: string })
   | Report
+  | ClaimEvent
   | Refused
 
 /** Beyond an agent's own limit of a task, before the compute node ends it in its place. */
@@ -49,6 +61,8 @@ const states = setup({
     isHeld: ({ context, event }) => 'task_id' in event && openTask(context, event.task_id)?.state === 'held',
     isOffered: ({ context, event }) => 'task_id' in event && openTask(context, event.task_id)?.state === 'offered',
     isFailedFromTheStart: ({ event }) => event.type === 'task_add' && event.failed !== undefined,
+    isFreshClaim: ({ context, event }) => isFresh(context, event),
+    hasClaim: ({ context, event }) => hasClaim(context, event),
     hasRoom: ({ context, event }) =>
       Object.keys(context.open).length < OPEN_TASKS_MAX ||
       (event.type === 'task_add' && openTask(context, event.task_id) !== undefined),
@@ -79,6 +93,18 @@ const tasks = states.createStateConfig({
       { actions: [effect('answer', () => reply({}))] },
     ],
     accept_limit: { guard: 'isOffered', actions: [effect('endTask', giveUp), states.assign(close)] },
+    // A claim is a promise about the node as it was: only a running one makes it (below).
+    unclaim: [
+      {
+        guard: 'hasClaim',
+        actions: [states.assign(({ context, event }) => dropClaim(context, event)), effect('answer', unclaimEffects)],
+      },
+      { actions: [effect('answer', () => reply({}))] },
+    ],
+    claim_limit: {
+      guard: 'hasClaim',
+      actions: [states.assign(({ context, event }) => dropClaim(context, event))],
+    },
     run_limit: { guard: 'isOpen', actions: [effect('endTask', giveUp), states.assign(close)] },
     report: [
       { guard: 'isAcceptance', actions: [states.assign(accept), effect('startClock', startClock)] },
@@ -113,6 +139,13 @@ export const computeNodeMachine = states.createMachine({
         ...tasks.on,
         register: register(false),
         silent: { target: 'unknown', actions: [heard] },
+        claim: [
+          {
+            guard: 'isFreshClaim',
+            actions: [states.assign(({ context, event }) => takeClaim(context, event)), effect('answer', claimEffects)],
+          },
+          { actions: [effect('refuse', refuseClaim)] },
+        ],
         heard: { actions: [heard] },
       },
     },
@@ -123,6 +156,7 @@ export const computeNodeMachine = states.createMachine({
         register: register(false),
         heard: { target: 'running', actions: [heard] },
         silent: { actions: [heard] },
+        claim: { actions: [effect('refuse', () => [{ type: 'reject', rejection: rejection('ServerNotRunning') }])] },
       },
     },
   },
@@ -139,7 +173,8 @@ function open({ context, event }: { context: ServerContext; event: ServerEvent }
     at: event.at,
     ...(event.req_id === undefined ? {} : { req_id: event.req_id }),
   }
-  return { open: { ...context.open, [event.task_id]: task } }
+  const used = event.task === 'machine_create' ? useClaims(context, event.vm_uuid) : {}
+  return { open: { ...context.open, [event.task_id]: task }, ...used }
 }
 
 function release({ context, event }: { context: ServerContext; event: ServerEvent }): Partial<ServerContext> {

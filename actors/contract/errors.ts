@@ -19,6 +19,7 @@ export const ERRORS = {
   ServerNotRunning: { status: 409, text: 'Operation attempted on server which is not running' },
   ServerAmbiguous: { status: 400, text: 'Several servers are registered: name one with ?server_uuid=' },
   NoAllocatableServersError: { status: 409, text: 'No compute resources available' },
+  ClaimOutdated: { status: 409, text: 'Room on the server was claimed or given up meanwhile' },
   AgentNotConnected: { status: 503, text: 'The agent of this server is not connected' },
   NetworkExists: { status: 409, text: 'The network exists already' },
   NetworkNotFound: { status: 404, text: 'There is no such network' },

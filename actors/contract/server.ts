@@ -90,6 +90,19 @@ const OpenTask = v.object({
 })
 export type OpenTask = v.InferOutput<typeof OpenTask>
 
+/** Room held for a VM that is not asked for yet: what it will take, as a ticket's `extra` says it, until then (ms since the epoch). */
+export const Claim = v.object({
+  vm_uuid: v.string(),
+  owner_uuid: v.string(),
+  brand: v.string(),
+  /** MiB, percent of a core, GiB. */
+  ram: v.number(),
+  cpu_cap: v.optional(v.number()),
+  quota: v.optional(v.number()),
+  until: v.number(),
+})
+export type Claim = v.InferOutput<typeof Claim>
+
 /** The context of a compute node's machine. Field names are CNAPI's where the record is shown (cnapi-behaviour §2.1). */
 export const ServerContext = v.object({
   uuid: v.string(),
@@ -117,6 +130,9 @@ export const ServerContext = v.object({
   transitional_status: v.optional(v.string()),
   /** Tasks not ended, by id. Bodies are in bucket `task`. */
   open: v.record(v.string(), OpenTask),
+  /** By claim id; and how often they have changed. Absent in a record that has never had one. */
+  claims: v.optional(v.record(v.string(), Claim)),
+  claims_version: v.optional(v.number()),
 })
 export type ServerContext = v.InferOutput<typeof ServerContext>
 
@@ -125,3 +141,5 @@ export const HEARTBEAT_MS = 5_000
 export const HEARTBEAT_LIFETIME_MS = 11_000
 /** Most tasks that one compute node may have open: more is refused, so that its record stays small. */
 export const OPEN_TASKS_MAX = 512
+/** Most claims on one compute node. */
+export const CLAIMS_MAX = 256

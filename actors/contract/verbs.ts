@@ -5,7 +5,7 @@
 import * as v from 'valibot'
 import { Hostname, NetworkName, Uuid } from './ids.ts'
 import { LiveRead } from './messages.ts'
-import { StatusEvent, Sysinfo } from './server.ts'
+import { Claim, StatusEvent, Sysinfo } from './server.ts'
 import { TASKS } from './task.ts'
 import { ExpiresAt, QueueTriple } from './ticket.ts'
 import { VmSpec } from './vm.ts'
@@ -57,6 +57,16 @@ export const VERBS = {
     task_release: { params: v.object({ task_id: Uuid }), value: none },
     /** Ends an open task from the outside: by its VM (illegal at its turn) or by an operator (TaskCancelled). */
     task_fail: { params: v.object({ task_id: Uuid, ...failure }), value: none },
+    /**
+     * Holds room for a VM until its create arrives or the claim lapses. `seen`: the `claims_version` that was looked at when it was
+     * decided; ClaimOutdated where there is another, so that no two decisions count on the same room.
+     */
+    claim: {
+      params: v.object({ claim_id: Uuid, seen: v.number(), ...Claim.entries }),
+      value: v.object({ claims_version: v.number() }),
+    },
+    /** Gives a claim up; one that is gone is left so. */
+    unclaim: { params: v.object({ claim_id: Uuid }), value: none },
     /** Asks the agent now: table READS. AgentNotConnected when it does not answer. */
     read: { params: LiveRead, value: v.unknown() },
     /** The whole record, as stored. */

@@ -7,7 +7,7 @@ import { rejection } from '../../actors/contract/errors.ts'
 import { Hostname } from '../../actors/contract/ids.ts'
 import type { Backend, Vm } from '../backend.ts'
 import { hostKey } from '../ids.ts'
-import { propose } from '../placement.ts'
+import { propose, questionOf } from '../placement.ts'
 import { type Answer, type AnyRow, type Entries, type Incoming, row } from '../row.ts'
 import { uuid } from '../rules.ts'
 import { shownHost } from '../shown-vm.ts'
@@ -132,7 +132,7 @@ function create(path: string, name: 'hostname' | 'host', operation: string): Any
       // A domain that nobody ordered has no actor of its hostname to refuse a second one.
       const other = backend.vms.named(spec.name).find(vm => vm.present && vm.uuid !== spec.uuid)
       if (other && !other.host_key) return { error: rejection('HostExists') }
-      const proposal = await propose(spec.name, named, { memory_mib: spec.memory_mib }, backend)
+      const proposal = await propose(spec.name, named, questionOf(spec), backend)
       if ('error' in proposal) return proposal
       const order = { hostname: spec.name, ...proposal, task_id: ids.task(), spec }
       const outcome = await backend.call('host', hostKey(spec.name), 'create', order, { key, reqId })

@@ -8,7 +8,7 @@ import { BridgeName, Hostname, NetworkName } from '../../actors/contract/ids.ts'
 import { NetworkSummary } from '../../actors/contract/server.ts'
 import type { Backend, Outcome } from '../backend.ts'
 import { hostKey } from '../ids.ts'
-import { bindingOf, onlyRunningServer, onlyServer, propose } from '../placement.ts'
+import { anyServer, bindingOf, onlyRunningServer, onlyServer, propose } from '../placement.ts'
 import { type Answer, type AnyRow, row } from '../row.ts'
 import { whenEnded } from '../tasks.ts'
 
@@ -61,7 +61,7 @@ export const networkRows: AnyRow[] = [
     handle: async ({ params, ids, key, reqId, signal }, backend) => {
       const { networkname: name, bridge, vlan } = params
       const hostname = params.hostname.toLowerCase()
-      const proposal = await propose(hostname, params.server_uuid, { memory_mib: 0 }, backend)
+      const proposal = await propose(hostname, params.server_uuid, anyServer, backend)
       if ('error' in proposal) return proposal
       const order = { hostname, ...proposal, task_id: ids.task(), name, bridge, vlan }
       const outcome = await backend.call('host', hostKey(hostname), 'network_create', order, { key, reqId })

@@ -2,9 +2,8 @@
 import { pino } from 'pino'
 import { connectNats, serversOf } from '../nats/connect.ts'
 import { announce } from '../nats/micro.ts'
+import { startAllocator } from './allocator.ts'
 import { type Config, readConfig } from './config.ts'
-import { openFleet } from './fleet.ts'
-import { serveChoices } from './serve.ts'
 
 const STOP_LIMIT_MS = 5_000
 
@@ -23,8 +22,8 @@ async function run(config: Config): Promise<void> {
     inboxOwner: 'allocator',
     ...(config.natsSeedFile ? { seedFile: config.natsSeedFile } : {}),
   })
-  const fleet = await openFleet(nc, (problem, err) => log.warn({ err }, problem))
-  const stopServing = serveChoices(nc, fleet, err => log.error({ err }, 'a choice failed'))
+  const { knobs, allocatorId } = config
+  const allocator = await startAllocator({ nc, knobs, allocatorId, warn: (problem, err) => log.warn({ err }, problem) })
   const withdraw = await announce(nc, {
     name: 'allocator',
     version: config.version,
@@ -39,9 +38,8 @@ async function run(config: Config): Promise<void> {
     stopping = true
     log.info({ signal }, 'stopping')
     setTimeout(() => process.exit(1), STOP_LIMIT_MS).unref()
-    stopServing()
     await withdraw()
-    fleet.close()
+    allocator.stop()
     await nc.drain()
     log.info({}, 'stopped')
     process.exit(0)

@@ -1,43 +1,92 @@
-/** Answers `alloc.choose`: any allocator does, one of them is asked. */
+/** Answers what is asked of allocators: choices, capacities, why a decision was made, the fleet as a document. Any allocator does. */
 import * as v from 'valibot'
+import { capacities } from '../../actors/allocation/capacity.ts'
+import { AllocationQuestion } from '../../actors/contract/allocation.ts'
 import { rejection } from '../../actors/contract/errors.ts'
 import type { Reply } from '../../actors/contract/record.ts'
 import type { NatsConnection } from '../nats/connect.ts'
 import { decode, encode } from '../nats/json.ts'
-import { subject } from '../nats/subjects.ts'
-import { choose } from './choose.ts'
+import { type AllocatorCall, subject } from '../nats/subjects.ts'
+import type { Decisions } from './decisions.ts'
+import { exported } from './export.ts'
 import type { Fleet } from './fleet.ts'
+import type { Placed, Question } from './place.ts'
 
-/** A question: memory in MiB; none given means that any will do. */
-const Wanted = v.object({ memory_mib: v.optional(v.pipe(v.number(), v.minValue(0)), 0) })
+export interface ServeParts {
+  nc: NatsConnection
+  allocatorId: string
+  fleet: Fleet
+  place: (question: Question) => Promise<Placed>
+  decisions: Decisions
+  settings: object
+  failed: (error: unknown) => void
+}
+
+const Capacity = v.object({ servers: v.optional(v.array(v.string())) })
+const Explain = v.object({ id: v.string(), server_uuid: v.optional(v.string()) })
+/** A page of the fleet: servers from this place on. */
+const Page = v.object({ offset: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0)), 0) })
 
 /** Returns how to stop. */
-export function serveChoices(nc: NatsConnection, fleet: Fleet, failed: (error: unknown) => void): () => void {
-  const answer = async (data: Uint8Array): Promise<Reply> => {
-    let payload: unknown
-    try {
-      payload = decode(data) ?? {}
-    } catch {
-      return { error: rejection('InvalidContent') }
-    }
-    const wanted = v.safeParse(Wanted, payload)
-    if (!wanted.success) return { error: rejection('InvalidParameters', wanted.issues[0].message) }
-    const choice = choose(await fleet.candidates(), wanted.output)
-    if ('value' in choice) fleet.promise(choice.value.server_uuid, wanted.output.memory_mib)
-    return choice
+export function serve({ nc, allocatorId, fleet, place, decisions, settings, failed }: ServeParts): () => void {
+  const calls: Record<AllocatorCall, (payload: unknown) => Promise<Reply>> = {
+    choose: checked(AllocationQuestion, question => place(question as unknown as Question)),
+    capacity: checked(Capacity, async ({ servers }) => {
+      await fleet.barrier()
+      return { value: capacities(fleet.index.layout(), servers && new Set(servers.map(uuid => uuid.toLowerCase()))) }
+    }),
+    decision: checked(Explain, async ({ id, server_uuid }) => {
+      const value = decisions.explain(id, server_uuid)
+      return value ? { value } : { error: rejection('ResourceNotFound', `No decision ${id} is kept`) }
+    }),
+    fleet: checked(Page, async ({ offset }) => {
+      await fleet.barrier()
+      return { value: exported(fleet, settings, offset) }
+    }),
   }
-  const subscription = nc.subscribe(subject.allocate(), {
-    queue: 'allocators',
-    callback: (error, message) => {
-      if (error) return failed(error)
-      answer(message.data).then(
-        reply => message.respond(encode(reply)),
-        error => {
-          failed(error)
-          message.respond(encode({ error: rejection('ServiceUnavailableError', 'The fleet cannot be read now') }))
-        },
-      )
-    },
-  })
-  return () => subscription.unsubscribe()
+  const isMine = (data: Uint8Array) => {
+    try {
+      return String((decode(data) as { id?: unknown }).id).startsWith(`${allocatorId}-`)
+    } catch {
+      return false
+    }
+  }
+  const subscriptions = (Object.keys(calls) as AllocatorCall[]).map(call =>
+    nc.subscribe(subject.allocator(call), {
+      // Everybody hears of a decision, and the one that made it answers.
+      ...(call === 'decision' ? {} : { queue: 'allocators' }),
+      callback: (error, message) => {
+        if (error) return failed(error)
+        if (call === 'decision' && !isMine(message.data)) return
+        const answer = async () => {
+          let payload: unknown
+          try {
+            payload = decode(message.data) ?? {}
+          } catch {
+            return { error: rejection('InvalidContent') }
+          }
+          return calls[call](payload)
+        }
+        answer().then(
+          reply => message.respond(encode(reply)),
+          error => {
+            failed(error)
+            message.respond(encode({ error: rejection('ServiceUnavailableError', 'The fleet cannot be read now') }))
+          },
+        )
+      },
+    }),
+  )
+  return () => {
+    for (const subscription of subscriptions) subscription.unsubscribe()
+  }
+}
+
+function checked<S extends v.GenericSchema>(schema: S, answer: (payload: v.InferOutput<S>) => Promise<Reply>) {
+  return async (payload: unknown): Promise<Reply> => {
+    const read = v.safeParse(schema, payload)
+    if (read.success) return answer(read.output)
+    const issue = read.issues[0]
+    return { error: rejection('InvalidParameters', `${v.getDotPath(issue) ?? 'payload'}: ${issue.message}`) }
+  }
 }

@@ -3,7 +3,7 @@
  * The server checks rights after its mapping, so commands appear here as `p.*.…`; a wildcard stands for a whole token, so buckets are listed.
  */
 import { allKeys, BUCKETS, type Bucket, streamOf } from './buckets.ts'
-import { inboxPrefix, KINDS, pattern, subject } from './subjects.ts'
+import { ALLOCATOR_CALLS, inboxPrefix, KINDS, pattern, subject } from './subjects.ts'
 
 /** Who connects: `admin` provisions and is for people; an agent is known by the uuid of its server. */
 export type Identity = 'admin' | 'host' | 'gateway' | 'allocator' | { agent: string }
@@ -64,7 +64,7 @@ const processes = {
     publish: [
       ...KINDS.map(pattern.commands),
       ...KINDS.map(subject.machines),
-      subject.allocate(),
+      ...ALLOCATOR_CALLS.map(subject.allocator),
       pattern.heartbeats(),
       ...records.flatMap(reading),
       jetStreamInfo,
@@ -75,7 +75,7 @@ const processes = {
   /** Keeps the fleet in memory and tries a claim at the node it has chosen. */
   allocator: (): Rights => ({
     publish: [pattern.commands('cn'), ...records.flatMap(reading), jetStreamInfo],
-    subscribe: [subject.allocate(), pattern.heartbeats(), microApi, ownInbox('allocator')],
+    subscribe: [...ALLOCATOR_CALLS.map(subject.allocator), pattern.heartbeats(), microApi, ownInbox('allocator')],
     responses: { max: 1, expires: '1m' },
   }),
 }

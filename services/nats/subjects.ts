@@ -23,6 +23,10 @@ export const MAPPINGS: Readonly<Record<string, string>> = {
   'hb.*': `${partitioned}.hb.{{wildcard(1)}}`,
 }
 
+/** What allocators answer. */
+export const ALLOCATOR_CALLS = ['choose', 'capacity', 'decision', 'fleet'] as const
+export type AllocatorCall = (typeof ALLOCATOR_CALLS)[number]
+
 /** Builders of subjects that are published or requested. `id`s are one token each. */
 export const subject = {
   /** A command to an actor; answered by the owner of its partition. */
@@ -37,8 +41,8 @@ export const subject = {
   event: (kind: Kind, id: string) => `evt.${kind}.${token(id)}`,
   /** The statechart of a kind, answered by any actor host. */
   machines: (kind: Kind) => `machines.${kind}`,
-  /** The choice of a server, answered by any allocator. */
-  allocate: () => 'alloc.choose',
+  /** The choice of a server and what belongs to it, answered by any allocator. */
+  allocator: (call: AllocatorCall) => `alloc.${call}`,
 }
 
 /** Patterns to subscribe to. */

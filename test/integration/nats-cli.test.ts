@@ -18,7 +18,7 @@ import { createCaller } from '../../services/nats/caller.ts'
 import { connectNats, type NatsConnection } from '../../services/nats/connect.ts'
 import { isAnnounced } from '../../services/nats/micro.ts'
 import { provision } from '../../services/nats/provision.ts'
-import { KINDS, partitionOf, pattern, subject } from '../../services/nats/subjects.ts'
+import { ALLOCATOR_CALLS, KINDS, partitionOf, pattern, subject } from '../../services/nats/subjects.ts'
 import { eventually } from '../eventually.ts'
 import { freePorts, startNats, type TestNats } from '../nats.ts'
 import { suite } from '../suite.ts'
@@ -94,7 +94,7 @@ test('every subject that is published or asked has a command, and so has every p
     agent: [subject.agent(SERVER, 'task'), subject.agent(SERVER, 'read')],
     event: [subject.event('vm', VM)],
     machines: [subject.machines('vm')],
-    allocate: [subject.allocate()],
+    allocator: ALLOCATOR_CALLS.map(subject.allocator),
   }
   const heard: Record<keyof typeof pattern, string[]> = {
     partition: [pattern.partition(Number(PARTITION))],
@@ -270,6 +270,9 @@ async function fleet(): Promise<void> {
     return 'value' in reply && (reply.value as { state: string }).state === 'running'
   }
   await eventually(state, { withinMs: 30_000, what: 'a running VM' })
+  const asked = JSON.stringify({ vm: { owner_uuid: VM, ram: 128 } })
+  const chosen = (await nc.request(subject.allocator('choose'), asked)).json<{ value: { id: string } }>()
+  variables['DECISION'] = chosen.value.id
 }
 
 function run({ command, args, env }: Program): void {

@@ -103,7 +103,7 @@ const claims: [Identity, Claims][] = [
         taskOf(mine),
         taskOf(other),
         subject.event('vm', vm),
-        subject.allocate(),
+        subject.allocator('choose'),
         ...KINDS.map(subject.machines),
         ...buckets.flatMap(bucket => [writes(bucket), api('STREAM.MSG.GET', bucket), api('STREAM.INFO', bucket)]),
         ...buckets.map(bucket => `${api('DIRECT.GET', bucket)}.${keySubject(bucket, 'there')}`),
@@ -136,7 +136,7 @@ const claims: [Identity, Claims][] = [
   [
     'gateway',
     {
-      sends: [...commands, ...KINDS.map(subject.machines), subject.allocate(), subject.heartbeat(other)],
+      sends: [...commands, ...KINDS.map(subject.machines), subject.allocator('choose'), subject.heartbeat(other)],
       doesNotSend: [
         ...nothingOfAnAgent,
         subject.agentCall(other, 'sysinfo'),
@@ -179,7 +179,7 @@ const claims: [Identity, Claims][] = [
         inbox('gateway'),
       ],
       hears: [
-        [subject.allocate(), subject.allocate()],
+        [subject.allocator('choose'), subject.allocator('choose')],
         [pattern.heartbeats(), subject.heartbeat(other)],
         ['$SRV.>', '$SRV.PING'],
       ],
@@ -203,7 +203,12 @@ const claims: [Identity, Claims][] = [
         inbox('gateway'),
         inbox({ agent: mine }),
       ],
-      doesNotSend: [subject.heartbeat(mine), subject.agentCall(mine, 'report'), subject.allocate(), ...administration],
+      doesNotSend: [
+        subject.heartbeat(mine),
+        subject.agentCall(mine, 'report'),
+        subject.allocator('choose'),
+        ...administration,
+      ],
       hears: [
         [pattern.partition(partitionOf(vm)), subject.command('vm', vm, 'start')],
         [pattern.partition(partitionOf(mine)), subject.agentCall(mine, 'report')],

@@ -58,7 +58,8 @@ function statusOf(row: AnyRow, code: ErrorCode): number {
 function neverOf(row: AnyRow, code: ErrorCode): boolean {
   const asksNobody = ['Help', 'Ping', 'OpenApi', 'MachineList', 'ServerEventHeartbeat']
   const asked: ErrorCode[] = ['ServiceUnavailableError', 'InternalError', 'IdempotencyKeyReused']
-  if (row.name === 'ServerWaitlistGetTicketByPost' && code === 'IdempotencyKeyReused') return true
+  if (['ServerWaitlistGetTicketByPost', 'ServerCapacity'].includes(row.name) && code === 'IdempotencyKeyReused')
+    return true
   return asksNobody.includes(row.name) && asked.includes(code)
 }
 
@@ -132,6 +133,10 @@ const special: Partial<Record<ErrorCode, Way[]>> = {
   ServiceUnavailableError: [throwing(new UnavailableError('no leader'))],
   InternalError: [throwing(new Error('a bug'))],
   InvalidParameters: [
+    attempt =>
+      attempt.row.invalidStatus && changes(attempt.row)
+        ? send(attempt, {}, { servers: 1 })
+        : Promise.resolve(undefined),
     attempt =>
       changes(attempt.row) ? send(attempt, { 'idempotency-key': 'x'.repeat(256) }) : Promise.resolve(undefined),
     attempt => at(attempt, `${attempt.sample.path.split('?')[0]}?limit=0`),

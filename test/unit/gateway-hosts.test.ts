@@ -70,7 +70,7 @@ test('400 names the bad field', async () => {
 test('the server is the one named, else the bound one, else the allocator\u2019s choice', async () => {
   const { ask, backend } = gateway()
   withFleet(backend)
-  backend.allocation = { value: { server_uuid: OTHER_SERVER } }
+  backend.allocation = { value: { id: name, server_uuid: OTHER_SERVER, score: 1, winners: 1, steps: [] } }
   const proposed = async (query = '') => {
     await ask('POST', `/host/${name}${query}`, { body: payload })
     const { server_uuid, server_named } = backend.calls.at(-1)?.params ?? {}
