@@ -25,8 +25,6 @@ let node: SystemdNode
 
 test.before(async () => {
   folder = await mkdtemp(join(tmpdir(), 'muster-unit-'))
-  node = await startSystemdNode({ network: 'host' })
-  muster = await startMuster({ dataDir: join(folder, 'data'), env: { HYPERVISOR: 'simulated' } })
 })
 test.after(async () => {
   await node?.stop()
@@ -41,6 +39,18 @@ const journal = () => node.run('journalctl', ['-u', 'muster-agent', '--no-pager'
 async function isRunning(): Promise<boolean> {
   return (await muster.request('GET', `/servers/${serverUuid}`)).body?.status === 'running'
 }
+
+// A test rather than a hook, because making the Debian takes minutes on a busy machine the first time.
+test(
+  'a node with systemd, libvirt and QEMU boots, and reaches a control plane that does not know it',
+  async () => {
+    node = await startSystemdNode({ network: 'host' })
+    muster = await startMuster({ dataDir: join(folder, 'data'), env: { HYPERVISOR: 'simulated' } })
+    match(await node.run('virsh', ['-c', 'qemu:///system', 'version']), /QEMU/)
+    equal((await muster.request('GET', `/servers/${serverUuid}`)).status, 404)
+  },
+  { limitMs: 900_000 },
+)
 
 test(
   'the package installs, and after the commands that enroll prints the agent is ready and its server runs',

@@ -39,7 +39,7 @@ const packages = [
 
 /** Boots a node and waits until systemd says running: 8 s, and about 80 s more the first time for building its Debian. */
 export async function startSystemdNode({ network }: SystemdNodeOptions): Promise<SystemdNode> {
-  const pristine = await debian()
+  const pristine = await buildDebian()
   const root = join(cacheFolder, `node-${process.pid}`)
   await command('cp', ['-a', '--reflink=auto', pristine, root], { timeoutMs: 120_000 })
   await copyFile(process.execPath, join(root, 'usr/bin/node'))
@@ -104,7 +104,8 @@ async function initOf(outerPid: number): Promise<number | undefined> {
   return name.trim() === 'systemd' ? init : undefined
 }
 
-async function debian(): Promise<string> {
+/** The root folder all nodes are copied from; minutes the first time on a busy machine, then nothing. */
+export async function buildDebian(): Promise<string> {
   const release = (await readFile('/etc/os-release', 'utf8')).match(/^VERSION_CODENAME=(\w+)/m)?.[1] ?? ''
   const folder = join(cacheFolder, `debian-${release}`)
   if (existsSync(folder)) return folder
