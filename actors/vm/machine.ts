@@ -11,9 +11,20 @@
 import { setup } from 'xstate'
 import { rejection } from '../contract/errors.ts'
 import { TASKS } from '../contract/task.ts'
-import type { VerbParams } from '../contract/verbs.ts'
 import { type Operation, VM_VERBS, type VmContext, type VmVerb, WAITING_MAX } from '../contract/vm.ts'
-import { type Effect, effect, type Refused, type Stamp } from '../effects.ts'
+import { type Effect, effect } from '../effects.ts'
+import {
+  askForHeldTask,
+  askForTask,
+  createTask,
+  done,
+  failNext,
+  refusedTask,
+  releaseTask,
+  tellHost,
+} from './effects.ts'
+import { operationOf, reqId, type Verb, type VmEvent } from './events.ts'
+import { newVm } from './new-vm.ts'
 import {
   canBegin,
   endsOf,
@@ -23,25 +34,11 @@ import {
   OPERATIONS,
   observedOf,
   outcomeOf,
-  refusalOf,
   returnsOf,
   type Settled,
 } from './operations.ts'
 
-type Verb = Exclude<VmVerb, 'create'>
 const VERBS_AFTER_CREATE = VM_VERBS.filter((verb): verb is Verb => verb !== 'create')
-
-type OperationEvent = { [V in Verb]: Stamp & { type: V; task_id: string; params: Record<string, unknown> } }[Verb]
-type CreateEvent = Stamp & { type: 'create' } & VerbParams<'vm', 'create'>
-type EndedEvent = Stamp & { type: 'task_ended' } & VerbParams<'vm', 'task_ended'>
-type ReportedEvent = Stamp & {
-  type: 'reported'
-  server_uuid: string
-  seen_at: number
-  vm: { uuid: string; state: string } & Record<string, unknown>
-}
-type VanishedEvent = Stamp & { type: 'vanished'; server_uuid: string; seen_at: number }
-export type VmEvent = OperationEvent | CreateEvent | EndedEvent | ReportedEvent | VanishedEvent | Refused
 
 /** How long a destroyed VM, or one that never came to be, stays readable. */
 const FORGET_AFTER_MS = 24 * 3600_000
@@ -105,7 +102,7 @@ const states = setup({
 export const vmMachine = states.createMachine({
   id: 'vm',
   options: { maxIterations: 1000 },
-  context: ({ input }) => emptyContext(input?.id ?? ''),
+  context: ({ input }) => newVm(input?.id ?? ''),
   initial: 'absent',
   states: {
     absent: {
@@ -372,80 +369,6 @@ function looksAlike(known: VmContext['observed'], seen: VmContext['observed']): 
   )
 }
 
-// Effects.
-
-function createTask(context: VmContext, event: VmEvent): Effect[] {
-  if (event.type !== 'create') return []
-  return [
-    addTask(context, context.operation as Operation, { params: { spec: event.spec } }),
-    { type: 'reply', value: { id: event.task_id, vm_uuid: context.uuid } },
-  ]
-}
-
-function askForTask(context: VmContext): Effect[] {
-  const operation = context.operation as Operation
-  return [addTask(context, operation, {}), { type: 'reply', value: { id: operation.task_id } }]
-}
-
-function askForHeldTask(context: VmContext, event: VmEvent): Effect[] {
-  const operation = operationOf(event) as Operation
-  return [addTask(context, operation, { held: true }), { type: 'reply', value: { id: operation.task_id } }]
-}
-
-function refusedTask(context: VmContext, event: VmEvent, state: string): Effect[] {
-  const operation = operationOf(event) as Operation
-  const { code, message } = refusalOf(operation.verb, state)
-  return [
-    addTask(context, operation, { failed: { code, message } }),
-    { type: 'reply', value: { id: operation.task_id } },
-  ]
-}
-
-function releaseTask(context: VmContext): Effect[] {
-  const task_id = (context.operation as Operation).task_id
-  return [{ type: 'send', kind: 'cn', id: context.server_uuid, verb: 'task_release', params: { task_id } }]
-}
-
-function failNext(context: VmContext, state: string): Effect[] {
-  const next = context.waiting[0] as Operation
-  const { code, message } = refusalOf(next.verb, state)
-  const params = { task_id: next.task_id, code, message }
-  return [{ type: 'send', kind: 'cn', id: context.server_uuid, verb: 'task_fail', params }]
-}
-
-function tellHost(context: VmContext, state: Settled): Effect[] {
-  if (!context.host_key || (state !== 'destroyed' && state !== 'incomplete')) return []
-  return [{ type: 'send', kind: 'host', id: context.host_key, verb: 'vm_gone', params: { vm_uuid: context.uuid } }]
-}
-
-function done(): Effect[] {
-  return [{ type: 'reply', value: {} }]
-}
-
-function addTask(context: VmContext, operation: Operation, more: Record<string, unknown>): Effect {
-  return {
-    type: 'send',
-    kind: 'cn',
-    id: context.server_uuid,
-    verb: 'task_add',
-    before_reply: true,
-    req_id: operation.req_id,
-    params: {
-      task_id: operation.task_id,
-      task: OPERATIONS[operation.verb].task,
-      vm_uuid: context.uuid,
-      params: { ...operation.params, uuid: context.uuid },
-      ...more,
-    },
-  }
-}
-
-function operationOf(event: VmEvent): Operation | null {
-  if (!('task_id' in event) || !(event.type in OPERATIONS) || !('params' in event)) return null
-  return { verb: event.type as VmVerb, task_id: event.task_id, at: event.at, params: event.params, ...reqId(event) }
-}
-
-const reqId = (event: Stamp) => (event.req_id === undefined ? {} : { req_id: event.req_id })
 function stringOr<D extends string | null>(value: unknown, otherwise: D): string | D {
   return typeof value === 'string' ? value : otherwise
 }
@@ -454,31 +377,3 @@ function numberOr<D extends number | null>(value: unknown, otherwise: D): number
 }
 
 function noted(_: unknown, _params: { effects: Effect[] }): void {}
-
-function emptyContext(uuid: string): VmContext {
-  return {
-    uuid,
-    server_uuid: '',
-    name: uuid,
-    alias: null,
-    owner_uuid: null,
-    brand: 'kvm',
-    ram: 0,
-    vcpus: 1,
-    cpu_cap: null,
-    quota: null,
-    image_uuid: null,
-    disks: [],
-    nics: [],
-    host_key: null,
-    discovered: false,
-    created_at: 0,
-    modified_at: 0,
-    observed: null,
-    operation: null,
-    before: null,
-    waiting: [],
-    failure: null,
-    settled_at: 0,
-  }
-}
