@@ -272,7 +272,7 @@ async function create(incoming: Create, backend: Backend): Promise<Answer> {
   if ('error' in outcome) return outcome
   const { token, ahead } = outcome.value
   const at = new Date(token).toISOString()
-  const body: TicketBody = { uuid, extra: {}, ...own, created_at: at, updated_at: at, status: 'queued', token }
+  const body: TicketBody = { uuid, ...own, extra: extra ?? {}, created_at: at, updated_at: at, status: 'queued', token }
   const shown = await queueOf(backend, queue, body)
   const alone = (): Ticket[] => (ahead < 0 ? [] : [{ ...body, status: ahead === 0 ? 'active' : 'queued' }])
   return { status: 202, body: { uuid, token, queue: shown ?? alone() } }
