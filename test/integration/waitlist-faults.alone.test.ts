@@ -55,7 +55,7 @@ test(
       await tellWhy(tickets).catch(problem => console.log(`nor can it be told why: ${problem.message}`))
       throw error
     }
-    await within(30_000, clients.done, 'every client to come to its end').catch(told)
+    await within(60_000, clients.done, 'every client to come to its end').catch(told)
     // Abandoned tickets go by themselves.
     const open = async () => (await gateways[0]!.ask('GET', `/servers/${serverUuid}/waitlist`)).body
     await eventually(async () => (await open()).length === 0, {
@@ -92,7 +92,7 @@ test(
       'ends are listed',
     )
   },
-  { limitMs: 150_000 },
+  { limitMs: 200_000 },
 )
 
 /** Who holds the queues that do not get on, and what the processes say of it. */
