@@ -8,6 +8,7 @@ import { endedTasks } from './ended-tasks.ts'
 import { heartbeats } from './heartbeats.ts'
 import { hostStart } from './host-start.ts'
 import { watchOthers } from './machine.ts'
+import { placement } from './placement.ts'
 import { rest } from './rest.ts'
 import { openScope, type Scope } from './scope.ts'
 import { type Row, type Section, seconds, table } from './table.ts'
@@ -21,6 +22,7 @@ const MEASURES: Record<string, Measure> = {
   heartbeats,
   'host-start': hostStart,
   'ended-tasks': endedTasks,
+  placement,
   waitlist,
 }
 

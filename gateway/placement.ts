@@ -42,11 +42,12 @@ export function questionOf(spec: VmSpec): AllocationQuestion {
     vm: { vm_uuid: uuid, owner_uuid: owner_uuid ?? NOBODY, ram: memory_mib, brand, vcpus, cpu_cap, quota: quota_gib },
     nic_tags: [...new Set(nics.flatMap(({ nic_tag }) => nic_tag ?? []))],
     claim_ms: CLAIM_MS,
+    steps: 'none',
   }
 }
 
 /** The question for something that takes no room, such as a network. */
-export const anyServer: AllocationQuestion = { vm: { owner_uuid: NOBODY, ram: 0, vcpus: 1 } }
+export const anyServer: AllocationQuestion = { vm: { owner_uuid: NOBODY, ram: 0, vcpus: 1 }, steps: 'none' }
 
 /** The server of a choice that found one. */
 export function chosen({ server_uuid }: ToldDecision): string {

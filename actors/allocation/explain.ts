@@ -3,22 +3,52 @@ import type { Decision, Step } from './decide.ts'
 import type { Row } from './row.ts'
 import { OUT_NEVER } from './sieve.ts'
 
-/** Servers left after a step, in the order of the list then. */
-export function survivors({ rows, outAt, byRamFrom }: Decision, step: Step): Row[] {
+/** Servers left after a step, in the order of the list then; no more than `most`. */
+export function survivors(decision: Decision, step: Step, most = Number.POSITIVE_INFINITY): Row[] {
+  const { rows, outAt, byRamFrom, list } = decision
   if (step.left === 0) return []
+  const byRam = step.at >= byRamFrom && byRamFrom !== OUT_NEVER
+  if (byRam && step.left === list.length)
+    return Array.from(list.subarray(0, Math.min(most, list.length)), slot => rows[slot]!)
   const left: Row[] = []
-  for (let slot = 0; slot < rows.length; slot += 1) if (outAt[slot]! > step.at) left.push(rows[slot]!)
-  if (step.at >= byRamFrom && byRamFrom !== OUT_NEVER) return stableByRam(left)
-  return left
+  const enough = byRam ? Number.POSITIVE_INFINITY : most
+  for (let slot = 0; slot < rows.length && left.length < enough; slot += 1) {
+    if (outAt[slot]! > step.at) left.push(rows[slot]!)
+  }
+  return byRam ? left.sort((a, b) => b.spare.ram - a.spare.ram).slice(0, most) : left
 }
 
-const stableByRam = (rows: Row[]) => rows.sort((a, b) => b.spare.ram - a.spare.ram)
+/** What reasons are told of, worked out once for all steps of a decision. */
+interface Told {
+  /** By step: the first slots that fell out there. */
+  fallen: number[][]
+  /** Places of the survivors with the best scores. */
+  best: number[]
+}
+
+/** Every step with its survivors and reasons, no more than `most` of each. */
+export function tell(
+  decision: Decision,
+  most: number,
+): { step: Step; remaining: Row[]; reasons: Record<string, string> }[] {
+  const told = toldOf(decision, most)
+  return decision.steps.map(step => ({
+    step,
+    remaining: survivors(decision, step, most),
+    reasons: reasonsOf(decision, step, most, told),
+  }))
+}
 
 /**
- * Reasons of a step: by server why it fell out or what it got, under `skip` why the step did nothing, under `*` what concerns all.
- * `only`: no more servers than that.
+ * Reasons of a step: by server why it fell out or what it got, under `skip` why the step did nothing, under `*` what concerns all. No more
+ * servers than `most`. A step that was undone (`or identity`) removed nobody.
  */
-export function reasonsOf(decision: Decision, step: Step, only = Number.POSITIVE_INFINITY): Record<string, string> {
+export function reasonsOf(
+  decision: Decision,
+  step: Step,
+  most = Number.POSITIVE_INFINITY,
+  { fallen, best } = toldOf(decision, most),
+): Record<string, string> {
   const { plan, selection, added } = step
   const reasons: Record<string, string> = {}
   if (!plan) return reasons
@@ -27,33 +57,50 @@ export function reasonsOf(decision: Decision, step: Step, only = Number.POSITIVE
   if (selection?.about !== undefined) reasons['*'] = selection.about
   if (plan.does === 'score' && added) {
     if (plan.about !== undefined) reasons['*'] = plan.about
-    scored(decision, step, added, only, reasons)
+    scored(decision, step, added, best, reasons)
   }
   const why = plan.does === 'filter' || plan.does === 'limit' ? plan.why : selection?.why
-  if (!why) return reasons
-  let told = 0
-  const { rows, outAt } = decision
-  // A step that was undone (`or identity`) removed nobody.
-  for (let slot = 0; slot < rows.length && told < only; slot += 1) {
-    if (outAt[slot] !== step.at) continue
-    reasons[rows[slot]!.uuid] = why(rows[slot]!)
-    told += 1
-  }
+  if (why) for (const slot of fallen[step.at] ?? []) reasons[decision.rows[slot]!.uuid] = why(decision.rows[slot]!)
   return reasons
 }
 
-/** What each got and had then, the best of the whole decision first. */
-function scored(decision: Decision, step: Step, added: Float64Array, only: number, into: Record<string, string>): void {
+function toldOf(decision: Decision, most: number): Told {
+  const { outAt, steps } = decision
+  const fallen: number[][] = steps.map(() => [])
+  for (let slot = 0; slot < outAt.length; slot += 1) {
+    const list = fallen[outAt[slot]!]
+    if (list && list.length < most) list.push(slot)
+  }
+  return { fallen, best: bestOf(decision, most) }
+}
+
+/** What each got and had then. */
+function scored(
+  decision: Decision,
+  step: Step,
+  added: Float64Array,
+  best: number[],
+  into: Record<string, string>,
+): void {
   const { list, rows, steps } = decision
   const before = steps.filter(other => other.added && other.at <= step.at)
-  for (const place of bestFirst(decision).slice(0, only)) {
+  for (const place of best) {
     const total = before.reduce((sum, other) => sum + other.added![place]!, 0)
     into[rows[list[place]!]!.uuid] = `added ${added[place]!.toFixed(2)}, now ${total.toFixed(2)}`
   }
 }
 
-function bestFirst({ list, scores }: Decision): number[] {
-  return Array.from(list, (_, place) => place).sort((a, b) => scores[b]! - scores[a]! || b - a)
+/** Places of the best scores, the later first among equals, as the choice goes. */
+function bestOf({ scores }: Decision, most: number): number[] {
+  const best: number[] = []
+  for (let place = 0; place < scores.length; place += 1) {
+    if (best.length >= most && scores[place]! < scores[best.at(-1)!]!) continue
+    let at = best.length
+    while (at > 0 && scores[best[at - 1]!]! <= scores[place]!) at -= 1
+    best.splice(at, 0, place)
+    if (best.length > most) best.pop()
+  }
+  return best
 }
 
 /** Why no server was found, as the message of the refusal ends. */

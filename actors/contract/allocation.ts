@@ -108,7 +108,10 @@ export const AllocationVm = v.looseObject({
   internal_metadata: given(object),
 })
 
-/** A question to the allocator. `servers`: only these; `claim_ms`: hold the place for the VM that long; `full`: tell every server of every step. */
+/**
+ * A question to the allocator. `servers`: only these; `claim_ms`: hold the place for the VM that long; `steps`: tell every server of every
+ * step, or no step.
+ */
 export const AllocationQuestion = v.object({
   vm: AllocationVm,
   package: v.optional(AllocationPackage),
@@ -117,7 +120,7 @@ export const AllocationQuestion = v.object({
   nic_tag_requirements: v.optional(v.array(v.array(v.string()))),
   servers: v.optional(v.array(v.string())),
   claim_ms: v.optional(v.pipe(v.number(), v.minValue(1000), v.maxValue(600_000))),
-  full: v.optional(v.boolean()),
+  steps: v.optional(v.picklist(['full', 'none'])),
 })
 export type AllocationQuestion = v.InferInput<typeof AllocationQuestion>
 
@@ -147,7 +150,7 @@ export interface ToldDecision {
   capacity?: { cpu: number; ram: number; disk: number }
   overprovision_ratios?: Record<string, number>
   steps: ToldStep[]
-  /** With `full`: servers in the order of their last step, and the step at which each fell out (255: never), from which lists are made. */
+  /** With steps `full`: servers in the order of their last step, and the step at which each fell out (255: never), from which lists are made. */
   full?: { servers: string[]; out_at: number[] }
   claim?: { id: string; expires_at: string }
 }

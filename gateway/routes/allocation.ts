@@ -33,7 +33,7 @@ export const allocationRows: AnyRow[] = [
     path: '/allocate',
     name: 'SelectServer',
     summary:
-      'The server that a VM should go to, and the steps that led there; a refusal has the steps too. A step lists 50 servers, `steps=full` lists all. `claim` holds the place for a minute: until VmCreate with the same uuid, or until it lapses.',
+      'The server that a VM should go to, and the steps that led there; a refusal has the steps too. A step lists 50 servers, `steps=full` lists all, `steps=none` tells no steps. `claim` holds the place for a minute: until VmCreate with the same uuid, or until it lapses.',
     gate: 'GM',
     strict: false,
     params: {
@@ -43,7 +43,7 @@ export const allocationRows: AnyRow[] = [
       package: v.nullish(object),
       nic_tag_requirements: v.nullish(list),
       servers: v.nullish(list),
-      steps: v.optional(v.picklist(['full'], 'must be full')),
+      steps: v.optional(v.picklist(['full', 'none'], 'must be full or none')),
       claim: v.optional(booleanWord),
     },
     check: params => firstWrong(params as Body),
@@ -62,7 +62,7 @@ export const allocationRows: AnyRow[] = [
         ...(pkg ? { package: pkg } : {}),
         ...(nic_tag_requirements ? { nic_tag_requirements } : {}),
         ...(servers ? { servers } : {}),
-        ...(steps === 'full' ? { full: true } : {}),
+        ...(steps ? { steps } : {}),
         ...(claim ? { claim_ms: CLAIM_MS } : {}),
       } as AllocationQuestion
       const outcome = await backend.allocate(question)
@@ -184,7 +184,7 @@ interface Body {
   package?: Record<string, unknown> | null
   nic_tag_requirements?: unknown[] | null
   servers?: unknown[] | null
-  steps?: 'full'
+  steps?: 'full' | 'none'
   claim?: boolean
 }
 

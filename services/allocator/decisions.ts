@@ -55,7 +55,7 @@ export function createDecisions({ position, now, id: newId }: DecisionsOptions):
         input_digest: createHash('sha256').update(JSON.stringify(input)).digest('hex'),
         ...input,
       }
-      if (serverUuid === undefined) return { ...about, ...told(id, decision, false) }
+      if (serverUuid === undefined) return { ...about, ...told(id, decision) }
       return { ...about, server_uuid: serverUuid, ...whyNot(decision, serverUuid) }
     },
   }

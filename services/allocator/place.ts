@@ -54,7 +54,7 @@ export function createPlace({
     return { decision, id: decisions.keep(question, decision) }
   }
   const answer = ({ decision, id }: { decision: Decision; id: string }, question: Question): Placed => {
-    const value = told(id, decision, question.full === true)
+    const value = told(id, decision, question.steps)
     if (decision.server) return { value }
     return {
       error: rejection('NoAllocatableServersError', `No compute resources available: ${refusalOf(decision)}`),

@@ -1,34 +1,30 @@
 /** A decision as it is told over NATS: steps with bounded lists, and the figures of the server chosen. */
 import type { Decision } from '../../actors/allocation/decide.ts'
-import { reasonsOf, survivors } from '../../actors/allocation/explain.ts'
-import { REMAINING_MAX, type ToldDecision } from '../../actors/contract/allocation.ts'
+import { tell } from '../../actors/allocation/explain.ts'
+import { REMAINING_MAX, type ToldDecision, type ToldStep } from '../../actors/contract/allocation.ts'
 
-export function told(id: string, decision: Decision, full: boolean): ToldDecision {
-  const { server, score, winners, steps } = decision
+/** `steps`: `full` tells every server of every step, `none` tells none. */
+export function told(id: string, decision: Decision, steps?: 'full' | 'none'): ToldDecision {
+  const { server, score, winners } = decision
   return {
     id,
     server_uuid: server?.uuid ?? null,
     score: score ?? null,
     winners,
     ...(server ? { capacity: server.spare, overprovision_ratios: server.ratios } : {}),
-    steps: steps.map(step => {
-      const reasons = reasonsOf(decision, step, REMAINING_MAX)
-      return {
-        step: step.label,
-        rule: step.rule,
-        remaining: full ? [] : first(decision, step),
-        remaining_count: step.left,
-        ...(Object.keys(reasons).length > 0 ? { reasons } : {}),
-      }
-    }),
-    ...(full ? { full: everybody(decision) } : {}),
+    steps: steps === 'none' ? [] : tell(decision, REMAINING_MAX).map(toldStep),
+    ...(steps === 'full' ? { full: everybody(decision) } : {}),
   }
 }
 
-function first(decision: Decision, step: Decision['steps'][number]): string[] {
-  return survivors(decision, step)
-    .slice(0, REMAINING_MAX)
-    .map(({ uuid }) => uuid)
+function toldStep({ step, remaining, reasons }: ReturnType<typeof tell>[number]): ToldStep {
+  return {
+    step: step.label,
+    rule: step.rule,
+    remaining: remaining.map(({ uuid }) => uuid),
+    remaining_count: step.left,
+    ...(Object.keys(reasons).length > 0 ? { reasons } : {}),
+  }
 }
 
 /** Everybody once, with the step at which each fell out: a list for each step would not fit a message. */

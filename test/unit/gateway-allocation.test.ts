@@ -89,7 +89,7 @@ test('a choice shows the server without VMs, what it has left, and the steps; al
     [[SERVER, OTHER_SERVER], [SERVER]],
   )
   assert.equal([imgapiPeers, claim.id, allocation_id], [[], owner, owner])
-  assert.equal([backend.questions[0]?.full, backend.questions[0]?.claim_ms], [true, 60_000])
+  assert.equal([backend.questions[0]?.steps, backend.questions[0]?.claim_ms], ['full', 60_000])
 })
 
 test('a refusal is 409 with the steps and reasons that led to it', async () => {
