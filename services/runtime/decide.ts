@@ -8,22 +8,11 @@ import { type AnyMachineSnapshot, initialTransition } from 'xstate'
 import { ACTORS, type ActorKind, type ActorKinds } from '../../actors/actors.ts'
 import { type ErrorCode, type Rejection, rejection } from '../../actors/contract/errors.ts'
 import { type Command, TaskReport } from '../../actors/contract/messages.ts'
-import {
-  type ActorRecord,
-  KEY_AGE_MAX_MS,
-  KEYS_MAX,
-  OLD_ACTORS_MAX,
-  type OutboxEntry,
-  RECENT_MAX,
-  REPLIES_PER_SENDER_MAX,
-  type Reply,
-  SENDER_AGE_MAX_MS,
-  SENDER_LIFE_MS,
-  type StoredReply,
-} from '../../actors/contract/record.ts'
+import { type ActorRecord, type OutboxEntry, RECENT_MAX, type Reply } from '../../actors/contract/record.ts'
 import { type Effect, iso } from '../../actors/effects.ts'
 import type { Bucket, MortalBucket } from '../nats/buckets.ts'
 import { fieldErrors } from './field-errors.ts'
+import { isBelowFloor, remember, repeated, takeBack } from './repeats.ts'
 import { transition } from './transition.ts'
 
 export type Input =
@@ -310,63 +299,14 @@ function dropTimer(draft: Draft, name: string): void {
 function tellRefused(draft: Draft, sequence: number, refusal: Rejection): void {
   const entry = draft.outbox.find(entry => entry.sequence === sequence)
   if (!entry) return
-  const answered = (stored: StoredReply): StoredReply =>
-    stored.after?.includes(sequence) ? { reply: { error: refusal } } : stored
-  draft.replies = mapValues(draft.replies, sender => ({ ...sender, replies: mapValues(sender.replies, answered) }))
-  draft.keys = mapValues(draft.keys, keyed => ({ ...keyed, stored: answered(keyed.stored) }))
+  takeBack(draft, sequence, refusal)
   const { effect } = entry
   if (effect.type !== 'send') return
   step(draft, { type: 'refused', at: draft.at, verb: effect.verb, params: effect.params, rejection: refusal })
 }
 
-// Repeats.
-
-function repeated(draft: Draft, { sender, sequence }: Command): StoredReply | undefined {
-  if (sender === undefined || sequence === undefined) return undefined
-  return heardOf(draft, sender)?.replies[String(sequence)]
-}
-
-/** What is kept of a sender. An actor that was forgotten and made anew numbers from 1 again: its earlier life does not count. */
-function heardOf(draft: Draft, sender: string): ActorRecord['replies'][string] | undefined {
-  const kept = draft.replies[sender]
-  return kept && draft.at - kept.at < SENDER_LIFE_MS ? kept : undefined
-}
-
-/** A late copy of a command that was answered long ago: its reply is gone, and applying it again would double it. */
-function isBelowFloor(draft: Draft, { sender, sequence }: Command): boolean {
-  const floor = sender === undefined ? undefined : heardOf(draft, sender)?.floor
-  return floor !== undefined && sequence !== undefined && sequence < floor
-}
-
 const pendingOf = (draft: Draft, after: number[] | undefined): number[] =>
   (after ?? []).filter(sequence => draft.outbox.some(entry => entry.sequence === sequence))
-
-function remember(draft: Draft, { sender, sequence, floor, key }: Command, stored: StoredReply): void {
-  if (key) {
-    const young = Object.entries(draft.keys).filter(([, { at }]) => draft.at - at < KEY_AGE_MAX_MS)
-    // An object lists keys that look like numbers first: the order in it is not that of their coming.
-    const kept = young.sort(([, a], [, b]) => a.at - b.at).slice(-(KEYS_MAX - 1))
-    draft.keys = { ...Object.fromEntries(kept), [key.value]: { fingerprint: key.fingerprint, at: draft.at, stored } }
-  }
-  if (sender === undefined || sequence === undefined) return
-  const heard = heardOf(draft, sender)
-  const lowest = Math.max(floor ?? sequence, heard?.floor ?? 0)
-  const earlier = Object.entries(heard?.replies ?? {}).filter(([at]) => Number(at) >= lowest)
-  const replies = Object.fromEntries([...earlier, [String(sequence), stored] as const].slice(-REPLIES_PER_SENDER_MAX))
-  const rest = Object.entries(draft.replies).filter(([name]) => name !== sender)
-  const old = rest.filter(([name, { at }]) => isActor(name) && draft.at - at >= SENDER_AGE_MAX_MS)
-  const kept = new Set(
-    old
-      .sort(([, a], [, b]) => b.at - a.at)
-      .slice(0, OLD_ACTORS_MAX)
-      .map(([name]) => name),
-  )
-  const others = rest.filter(([name, { at }]) => kept.has(name) || draft.at - at < SENDER_AGE_MAX_MS)
-  draft.replies = { ...Object.fromEntries(others), [sender]: { floor: lowest, at: draft.at, replies } }
-}
-
-/** Actors repeat their effects for as long as they are not acknowledged, be it after an outage of hours: `<kind>:<id>`. */
-const isActor = (sender: string) => sender.includes(':')
 
 // Results.
 
@@ -421,8 +361,4 @@ function stateText(value: unknown): string {
 /** What JSON keeps of a value: records are compared and stored as they will be read. */
 function plain<T>(value: T): T {
   return value === undefined ? value : (JSON.parse(JSON.stringify(value)) as T)
-}
-
-function mapValues<T>(of: Record<string, T>, change: (value: T) => T): Record<string, T> {
-  return Object.fromEntries(Object.entries(of).map(([name, value]) => [name, change(value)]))
 }

@@ -142,7 +142,7 @@ function apply(fleet: Fleet, next: Step, newTask: () => string): void {
         const entry = record.outbox[0]
         if (entry?.effect.type !== 'send') continue
         const { kind, id, verb, params } = entry.effect
-        const sender = `${record.kind}.${record.id}`
+        const sender = `${record.kind}:${record.id}`
         fleet.command(kind, id, verb, params, { sender, sequence: entry.sequence, floor: entry.sequence })
       }
     }
