@@ -91,6 +91,7 @@ export interface StoredTicket {
 
 export interface Capacities {
   capacities: Record<string, { cpu: number; ram: number; disk: number }>
+  ratios: Record<string, Record<string, number>>
   errors: Record<string, string>
 }
 
@@ -150,6 +151,8 @@ export interface Backend {
   ): Promise<{ value: ToldDecision } | { error: Rejection; decision?: ToldDecision }>
   /** What servers have left, in MiB and percent of a core; `errors`: why others have nothing to tell. Undefined: of all. */
   capacity(serverUuids: string[] | undefined): Promise<Outcome<Capacities>>
+  /** The same for showing servers: empty where no allocator answers at once. */
+  left(serverUuids: readonly string[]): Promise<Capacities>
   /** A decision made in the last minutes, or why it did not choose that server. */
   decision(id: string, serverUuid: string | undefined): Promise<Outcome<Record<string, unknown>>>
   /** A page of the fleet as a document; `next` is the offset of the one after it. */

@@ -21,6 +21,7 @@ import {
   statusOf,
   sysinfoOf,
 } from './projections.ts'
+import { gathered } from './unreserved.ts'
 
 export interface NatsBackendOptions {
   nc: NatsConnection
@@ -110,6 +111,7 @@ export async function openNatsBackend({ nc, sender, warn }: NatsBackendOptions):
     // A claim that is asked for twice is taken twice: patience rather than repeats.
     allocate: question => ask(subject.allocator('choose'), question, { attemptMs: 5_000 }),
     capacity: servers => ask(subject.allocator('capacity'), { servers }),
+    left: gathered(servers => ask(subject.allocator('capacity'), { servers }, { deadlineMs: 2_000, absentMs: 0 })),
     decision: async (id, server_uuid) => {
       const outcome = await ask<Record<string, unknown>>(
         subject.allocator('decision'),

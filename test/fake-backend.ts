@@ -115,7 +115,7 @@ export function fakeBackend(): FakeBackend {
     online: true,
     allocation: { value: { id: SERVER, server_uuid: SERVER, score: 1, winners: 1, steps: [] } },
     questions: [],
-    capacities: { value: { capacities: {}, errors: {} } },
+    capacities: { value: { capacities: {}, ratios: {}, errors: {} } },
     decisions: new Map(),
     pages: {},
     machines: new Map(),
@@ -195,6 +195,7 @@ export function fakeBackend(): FakeBackend {
       if (fake.broken) throw fake.broken
       return fake.capacities
     },
+    left: async () => ('value' in fake.capacities ? fake.capacities.value : { capacities: {}, ratios: {}, errors: {} }),
     decision: async (id, server) => {
       if (fake.broken) throw fake.broken
       const value = fake.decisions.get(server ?? id)

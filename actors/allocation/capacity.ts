@@ -1,21 +1,28 @@
 /** What servers have left (rules.md §8): the ones set up, running and well-formed; what is on its way does not count here. */
 import type { Layout } from './index.ts'
-import type { Capacity, Row } from './row.ts'
+import type { Capacity, Ratios, Row } from './row.ts'
 
-/** `errors`: why a server has no capacity to tell; the old service left such servers out without a word. */
-export function capacities(
-  layout: Layout,
-  only?: ReadonlySet<string>,
-): { capacities: Record<string, Capacity>; errors: Record<string, string> } {
-  const told: Record<string, Capacity> = {}
-  const errors: Record<string, string> = {}
-  for (const row of layout.rows) {
-    if (only && !only.has(row.uuid)) continue
+export interface Capacities {
+  capacities: Record<string, Capacity>
+  /** What VMs there may be overprovisioned by. */
+  ratios: Record<string, Ratios>
+  /** Why a server has no capacity to tell; the old service left such servers out without a word. */
+  errors: Record<string, string>
+}
+
+export function capacities(layout: Layout, only?: ReadonlySet<string>): Capacities {
+  const told: Capacities = { capacities: {}, ratios: {}, errors: {} }
+  const tell = (row: Row) => {
     const problem = unfit(row)
-    if (problem === undefined) told[row.uuid] = row.capacity
-    else errors[row.uuid] = problem
+    if (problem !== undefined) told.errors[row.uuid] = problem
+    else {
+      told.capacities[row.uuid] = row.capacity
+      told.ratios[row.uuid] = row.ratios
+    }
   }
-  return { capacities: told, errors }
+  const slots = only && [...only].flatMap(uuid => layout.slotOf.get(uuid) ?? [])
+  for (const row of slots ? slots.map(slot => layout.rows[slot]!) : layout.rows) tell(row)
+  return told
 }
 
 function unfit({ setup, status, problem }: Row): string | undefined {

@@ -95,7 +95,9 @@ export const allocationRows: AnyRow[] = [
     maxBodyBytes: questionMaxBytes,
     handle: async ({ params }, backend) => {
       const outcome = await backend.capacity((params.servers ?? undefined) as string[] | undefined)
-      return 'error' in outcome ? outcome : { status: 200, body: outcome.value }
+      if ('error' in outcome) return outcome
+      const { capacities, errors } = outcome.value
+      return { status: 200, body: { capacities, errors } }
     },
   }),
   row({

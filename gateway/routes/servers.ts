@@ -8,6 +8,7 @@ import { type AnyRow, row } from '../row.ts'
 import { booleanWord, integer, listMatching, numberFromZero, objectOf, text, trimmed } from '../rules.ts'
 import { shownServer } from '../shown-server.ts'
 import { started } from '../tasks.ts'
+import { unreserved } from '../unreserved.ts'
 
 const words = /^[a-zA-Z_]+(,[a-zA-Z_]+)*$/
 const outOfRange = 'limit must be in the range 1-1000 (inclusive)'
@@ -53,7 +54,13 @@ export const serverRows: AnyRow[] = [
         .filter(server => wanted.every(([name, value]) => server[name] === value))
         .sort((a, b) => (a.uuid < b.uuid ? -1 : 1))
         .slice(from, from + limit)
-      return { status: 200, body: page.map(server => pick(shownServer(server, extras, backend), params.fields)) }
+      const left =
+        extras.has('capacity') || extras.has('all') ? await backend.left(page.map(({ uuid }) => uuid)) : undefined
+      const show = (server: Server) => ({
+        ...shownServer(server, extras, backend),
+        ...(left ? unreserved(server.uuid, left) : {}),
+      })
+      return { status: 200, body: page.map(server => pick(show(server), params.fields)) }
     },
   }),
   row({
@@ -67,8 +74,9 @@ export const serverRows: AnyRow[] = [
     success: { status: 200, description: 'The server', body: shown },
     errors: [],
     handle: async ({ server }, backend) => {
-      await barriers(all, backend)
-      return { status: 200, body: shownServer(backend.servers.get(server.uuid) ?? server, all, backend) }
+      const [left] = await Promise.all([backend.left([server.uuid]), barriers(all, backend)])
+      const shown = shownServer(backend.servers.get(server.uuid) ?? server, all, backend)
+      return { status: 200, body: { ...shown, ...unreserved(server.uuid, left) } }
     },
   }),
   row({

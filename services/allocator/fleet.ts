@@ -51,13 +51,23 @@ export async function openFleet(
   ])
 
   const claims = new Map<string, Set<string>>()
+  /**
+   * A claim that has left its node's record may have been taken up by its VM, whose record was written before but may come later here: it
+   * counts until the view of VMs is there too.
+   */
+  const given = (uuid: string, id: string) => {
+    const drop = () => {
+      if (!claims.get(uuid)?.has(id)) index.setFlight(id, undefined)
+    }
+    vms.barrier().then(drop, drop)
+  }
   const server = (uuid: string) => {
     const stored = servers.get(uuid)
     const sysinfo = inventory.get(`${uuid}.sysinfo`)?.sysinfo
     index.setServer(uuid, stored && fleetServer(stored, sysinfo, inventory.get(`${uuid}.status`)?.status))
     const now = stored ? flightsOf(stored.context) : []
     const known = claims.get(uuid)
-    for (const id of known ?? []) if (!now.some(flight => flight.uuid === id)) index.setFlight(id, undefined)
+    for (const id of known ?? []) if (!now.some(flight => flight.uuid === id)) given(uuid, id)
     for (const flight of now) if (!known?.has(flight.uuid)) index.setFlight(flight.uuid, flight)
     if (now.length > 0) claims.set(uuid, new Set(now.map(flight => flight.uuid)))
     else claims.delete(uuid)

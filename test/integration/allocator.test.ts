@@ -52,6 +52,14 @@ test('a VM counts from the moment its create is acknowledged', async () => {
   assert.is((await capacities())[server!].ram, before - 512)
 })
 
+test('a server shows the figures that capacity tells', async () => {
+  const [server] = muster.servers
+  const { cpu, ram, disk } = (await capacities())[server!]
+  const { body } = await gateway.ask('GET', `/servers/${server}`)
+  assert.equal([body.unreserved_cpu, body.unreserved_ram, body.unreserved_disk], [cpu, ram, disk])
+  assert.equal(body.overprovision_ratios, { cpu: 4, ram: 1, disk: 1 })
+})
+
 test('an open provision ticket counts until it is released', async () => {
   const [, server] = muster.servers
   const left = async () => {

@@ -1,5 +1,6 @@
 /** Placement over REST: what is refused before anybody is asked, what is asked, and how decisions are shown. */
 import * as assert from 'uvu/assert'
+import { gathered } from '../../gateway/unreserved.ts'
 import { fakeGateway as gateway, OTHER_SERVER, SERVER } from '../fake-backend.ts'
 import { suite } from '../suite.ts'
 
@@ -120,7 +121,7 @@ test('a VM without a server goes where placement says, and its place is claimed 
 test('capacities, decisions and the pages of the fleet are passed on', async () => {
   const { ask, backend } = gateway()
   const told = { capacities: { [SERVER]: { cpu: 1, ram: 2, disk: 3 } }, errors: { [OTHER_SERVER]: 'it is not set up' } }
-  backend.capacities = { value: told }
+  backend.capacities = { value: { ...told, ratios: {} } }
   assert.equal((await ask('POST', '/capacity', { body: {} })).body, told)
   backend.decisions.set(owner, { id: owner }).set(SERVER, { outcome: 'refused' })
   assert.equal((await ask('GET', `/allocations/${owner}`)).body, { id: owner })
@@ -128,6 +129,38 @@ test('capacities, decisions and the pages of the fleet are passed on', async () 
   assert.is((await ask('GET', `/allocations/${OTHER_SERVER}`)).status, 404)
   backend.pages = { 0: { servers: [1, 2], next: 2 }, 2: { servers: [3] } }
   assert.equal((await ask('GET', '/fleet')).body, { servers: [1, 2, 3] })
+})
+
+test('servers show what they have left where they qualify, and nothing where nobody knows', async () => {
+  const { ask, backend } = gateway()
+  backend.put.server({ uuid: SERVER, status: 'running' })
+  backend.put.server({ uuid: OTHER_SERVER, status: 'unknown' })
+  const ratios = { cpu: 4, ram: 1, disk: 1 }
+  backend.capacities = {
+    value: { capacities: { [SERVER]: { cpu: 1600, ram: 6955, disk: -3 } }, ratios: { [SERVER]: ratios }, errors: {} },
+  }
+  const { body } = await ask('GET', `/servers/${SERVER}`)
+  assert.equal(
+    [body.unreserved_cpu, body.unreserved_ram, body.unreserved_disk, body.score, body.overprovision_ratios],
+    [1600, 6955, -3, 0, ratios],
+  )
+  const listed = async (extras: string) => (await ask('GET', `/servers?extras=${extras}`)).body
+  const shown = (await listed('capacity')).map((server: { unreserved_ram?: number }) => server.unreserved_ram)
+  assert.equal(shown, [6955, undefined])
+  assert.is('unreserved_ram' in (await listed('disk'))[0], false)
+})
+
+test('figures asked for together are asked for once, and a broken answer shows nothing', async () => {
+  const asked: string[][] = []
+  const left = gathered(async uuids => {
+    asked.push(uuids)
+    if (asked.length === 2) throw new Error('gone')
+    return { value: { capacities: { a: { cpu: 1, ram: 2, disk: 3 } }, ratios: {}, errors: {} } }
+  })
+  const [one, other] = await Promise.all([left(['a']), left(['b', 'a'])])
+  assert.equal(asked, [['a', 'b']])
+  assert.equal([one, other.capacities['a']?.ram], [other, 2])
+  assert.equal((await left(['a'])).capacities, {})
 })
 
 test.run()
