@@ -1,10 +1,21 @@
-/** Time of one placement decision, alone in this process: generated fleets of 100, 1,000 and 10,000 servers with 20 VMs each. */
+/**
+ * Time of one placement decision: alone in this process, on generated fleets of 100, 1,000 and 10,000 servers with 20 VMs each; then
+ * decisions a second over NATS and over HTTP.
+ */
 import { decide } from '../actors/allocation/decide.ts'
 import { indexOf, knobsOf } from '../actors/allocation/document.ts'
 import { KNOBS } from '../actors/allocation/fleet.ts'
+import { allocator } from '../scripts/processes.ts'
+import { subject } from '../services/nats/subjects.ts'
+import { eventually } from '../test/eventually.ts'
 import { generate } from '../test/samples/allocation/fleet-gen.mjs'
-import type { Scope } from './scope.ts'
-import { perSecond, type Row, whole } from './table.ts'
+import { filledNats } from './filled.ts'
+import { startGateway } from './gateways.ts'
+import { hammer } from './hammer.ts'
+import { type Entry, fill } from './load.ts'
+import { coresOf, memory, type Scope } from './scope.ts'
+import { serverEntry, serverUuid, vmEntry } from './seed.ts'
+import { mib, perSecond, type Row, seconds, shares, whole } from './table.ts'
 
 const requests = 300
 /** Half of all decisions must be quicker than this, ms. */
@@ -12,7 +23,89 @@ const AIMS: Record<number, number | undefined> = { 1000: 0.1, 10000: 1 }
 
 export async function placement(scope: Scope): Promise<Row[]> {
   const sizes = scope.short ? [100] : [100, 1_000, 10_000]
-  return sizes.flatMap(servers => measure(servers, scope))
+  const alone = sizes.flatMap(servers => measure(servers, scope))
+  return [...alone, ...(await served(scope))]
+}
+
+/** Over NATS and over HTTP: an allocator and a gateway as processes of their own, 1,000 servers with 20 VMs each in the records. */
+async function served(scope: Scope): Promise<Row[]> {
+  const servers = scope.short ? 20 : 1_000
+  scope.say(`writing ${whole(servers)} servers with 20 VMs each`)
+  const { nats, nc } = await filledNats(scope, async loading => {
+    await fill(loading, 'cn', servers, serverEntry)
+    await fill(loading, 'inventory', servers * 2, inventoryEntry)
+    await fill(loading, 'vm', servers * 20, n => vmEntry(n, n % servers))
+  })
+  const context = { nats: { url: nats.url, seedFile: () => undefined }, env: { ...process.env, LOG_LEVEL: 'warn' } }
+  const began = performance.now()
+  const running = scope.spawn(allocator(context))
+  const choose = async (steps: 'none' | undefined) => {
+    running.check()
+    const message = await nc.request(subject.allocator('choose'), JSON.stringify({ ...question, steps }), {
+      timeout: 10_000,
+    })
+    const { value } = message.json<{ value?: { server_uuid: string | null } }>()
+    if (!value?.server_uuid) throw new Error(`no server was chosen: ${message.string().slice(0, 300)}`)
+    return message
+  }
+  await eventually(() => choose('none'), { withinMs: 120_000, what: 'the allocator to answer' })
+  const readyMs = performance.now() - began
+  const { client, running: gateway } = await startGateway(scope, nats, connections)
+  const post = (query: string) => client.post(`/allocate${query}`, { image: {}, ...question })
+  const forMs = scope.short ? 300 : 5_000
+  const groups = { allocator: [running.pid], gateway: [gateway.pid], nats: nats.pids(), client: [process.pid] }
+  const rows: Row[] = [
+    {
+      what: `allocator's start, ${whole(servers)} servers`,
+      figure: seconds(readyMs),
+      detail: `${mib(memory(running.pid).now)} afterwards`,
+    },
+  ]
+  for (const [what, operation] of [
+    ['over NATS, no steps', () => choose('none')],
+    ['over NATS, steps', () => choose(undefined)],
+    ['over HTTP, no steps', () => post('?steps=none')],
+    ['over HTTP, steps', () => post('')],
+  ] as const) {
+    scope.say(`decisions ${what}`)
+    const { value, cores } = await coresOf(groups, () => hammer({ inFlight: connections, forMs, operation }))
+    const { perSecond: rate, p50Ms, p99Ms } = value
+    rows.push({
+      what: `decisions ${what}`,
+      figure: perSecond(rate),
+      detail: `p50 ${p50Ms.toFixed(1)} ms, p99 ${p99Ms.toFixed(1)} ms; CPU ${shares(cores)}`,
+      ...(what === 'over HTTP, no steps' ? { aim: { text: 'at least 1,000/s', met: rate >= 1_000 } } : {}),
+    })
+  }
+  return rows
+}
+
+const connections = 32
+const question = { vm: { owner_uuid: serverUuid(1), ram: 128, brand: 'kvm', vcpus: 1 }, nic_tags: ['external'] }
+const gib = 2 ** 30
+
+/** Two a server: its sysinfo and its status event. */
+function inventoryEntry(n: number): Entry {
+  const uuid = serverUuid(n >> 1)
+  return n % 2
+    ? { key: `${uuid}.status`, text: JSON.stringify(report) }
+    : { key: `${uuid}.sysinfo`, text: JSON.stringify(sysinfo) }
+}
+const sysinfo = {
+  'Live Image': '6.1.0',
+  'System Type': 'Linux',
+  Hypervisor: 'simulated',
+  'CPU Total Cores': 64,
+  'MiB of Memory': 262_144,
+  'Network Interfaces': { br0: { 'Link Status': 'up', 'NIC Names': ['external', 'admin'], Bridge: 'br0' } },
+}
+const report = {
+  meminfo: { availrmem_bytes: 128 * gib, arcsize_bytes: 0, total_bytes: 256 * gib },
+  diskinfo: {
+    ...{ kvm_zvol_used_bytes: 0, kvm_zvol_volsize_bytes: 0, kvm_quota_bytes: 0, kvm_quota_used_bytes: 0 },
+    ...{ zone_quota_bytes: 0, zone_quota_used_bytes: 0, cores_quota_bytes: 0, cores_quota_used_bytes: 0 },
+    ...{ installed_images_used_bytes: 0, pool_size_bytes: 4096 * gib, pool_alloc_bytes: gib, system_used_bytes: gib },
+  },
 }
 
 function measure(servers: number, { say, short }: Scope): Row[] {
