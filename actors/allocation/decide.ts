@@ -1,6 +1,7 @@
 /** The decision: the stages in their order over the whole fleet, then the highest score. What it leaves behind explains it. */
 import { isHvm, type Knobs, type Package } from './fleet.ts'
 import type { Layout } from './index.ts'
+import { keep } from './keep.ts'
 import type { Ratios, Row } from './row.ts'
 import { OUT_NEVER, sieve, verdictsOf } from './sieve.ts'
 import type { Ask, Field, Plan, Question, Selection, Stage } from './stage.ts'
@@ -152,10 +153,10 @@ function apply(plan: Plan, list: Int32Array, { rows, classes }: Layout, step: St
     case 'limit':
       throw new Error(`${step.rule} is a filter's plan`)
     case 'filter': {
-      if (!plan.alike) return list.filter(slot => plan.keeps(rows[slot]!))
+      if (!plan.alike) return keep(list, slot => plan.keeps(rows[slot]!))
       const { of, samples } = classes[plan.alike]
       const verdicts = verdictsOf(plan, samples)
-      return list.filter(slot => verdicts[of[slot]!] === 1)
+      return keep(list, slot => verdicts[of[slot]!] === 1)
     }
     case 'select':
       step.selection = plan.from(list)

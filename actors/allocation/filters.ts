@@ -1,6 +1,6 @@
 /** Stages that remove servers which cannot take the VM (rules.md §3 and §4), in their order. */
 import type { PlatformMap } from './fleet.ts'
-import { lacking } from './nic-tags.ts'
+import { lacking, meets } from './nic-tags.ts'
 import { atLeast, atMost } from './platform.ts'
 import type { Row } from './row.ts'
 import type { Ask, Plan, Stage } from './stage.ts'
@@ -9,21 +9,42 @@ import { misfit, wantedTraits } from './traits.ts'
 /** The image and 10 GiB more must fit beside a VM's quota, MiB. */
 const DISK_RESERVE_MIB = 10_240
 
+// Plans that no request changes are made once.
+const isSetUp: Plan = { does: 'filter', alike: 'setup', keeps: row => row.setup, why: () => 'it is not set up' }
+
+const isRunning: Plan = {
+  does: 'filter',
+  alike: 'status',
+  keeps: row => row.status === 'running',
+  why: row => `its status is ${row.status}`,
+}
+
+const isValid: Plan = {
+  does: 'filter',
+  alike: 'problem',
+  keeps: row => row.problem === undefined,
+  why: row => `its record cannot be used: ${row.problem}`,
+}
+
+const isFree: Plan = { does: 'filter', alike: 'reserved', keeps: row => !row.reserved, why: () => 'it is reserved' }
+
+const isSized: Plan = {
+  does: 'filter',
+  alike: 'unsizedFlight',
+  keeps: row => row.unsizedFlight === undefined,
+  why: row => `ticket ${row.unsizedFlight} tells no dimensions of the VM on its way to it`,
+}
+
 export const filters: Stage[] = [
   {
     rule: 'hard-filter-setup',
     label: 'Servers which have been setup',
-    plan: () => ({ does: 'filter', alike: 'setup', keeps: row => row.setup, why: () => 'it is not set up' }),
+    plan: () => isSetUp,
   },
   {
     rule: 'hard-filter-running',
     label: 'Servers which are currently running',
-    plan: () => ({
-      does: 'filter',
-      alike: 'status',
-      keeps: row => row.status === 'running',
-      why: row => `its status is ${row.status}`,
-    }),
+    plan: () => isRunning,
   },
   {
     rule: 'hard-filter-os',
@@ -41,12 +62,7 @@ export const filters: Stage[] = [
   {
     rule: 'hard-filter-invalid-servers',
     label: 'Servers whose records are complete and well-formed',
-    plan: () => ({
-      does: 'filter',
-      alike: 'problem',
-      keeps: row => row.problem === undefined,
-      why: row => `its record cannot be used: ${row.problem}`,
-    }),
+    plan: () => isValid,
   },
   {
     rule: 'hard-filter-force-failure',
@@ -81,7 +97,7 @@ export const filters: Stage[] = [
   {
     rule: 'hard-filter-reserved',
     label: 'Servers which are not reserved',
-    plan: () => ({ does: 'filter', alike: 'reserved', keeps: row => !row.reserved, why: () => 'it is reserved' }),
+    plan: () => isFree,
   },
   {
     rule: 'hard-filter-min-free-disk',
@@ -133,12 +149,7 @@ export const filters: Stage[] = [
   {
     rule: 'calculate-ticketed-vms',
     label: 'VMs on their way counted as if they were there',
-    plan: () => ({
-      does: 'filter',
-      alike: 'unsizedFlight',
-      keeps: row => row.unsizedFlight === undefined,
-      why: row => `ticket ${row.unsizedFlight} tells no dimensions of the VM on its way to it`,
-    }),
+    plan: () => isSized,
   },
   {
     rule: 'hard-filter-capness',
@@ -211,7 +222,7 @@ function nicTags({ request: { nic_tags, nic_tag_requirements } }: Ask): Plan {
   return {
     does: 'filter',
     alike: 'tags',
-    keeps: row => firstLack(row) === undefined,
+    keeps: row => row.tags !== undefined && meets(row.tags, all),
     why: row => firstLack(row) ?? '',
   }
 }

@@ -1,6 +1,7 @@
 /** Stages about where the VM would rather be (rules.md §5): beside or apart from other VMs, off servers that are held back. */
 import { meaningOf } from './affinity.ts'
 import type { Layout } from './index.ts'
+import { keep } from './keep.ts'
 import { descending } from './ranks.ts'
 import type { Load, Row } from './row.ts'
 import type { Ask, Plan, Selection, Stage } from './stage.ts'
@@ -24,12 +25,7 @@ export const hints: Stage[] = [
     rule: 'hard-filter-reservoir',
     label: 'Servers which are not in the reservoir',
     orElse: 'identity',
-    plan: () => ({
-      does: 'filter',
-      alike: 'reservoir',
-      keeps: row => !row.reservoir,
-      why: () => 'it is in the reservoir, which is used last',
-    }),
+    plan: () => offReservoir,
   },
   {
     rule: 'hard-filter-large-servers',
@@ -39,6 +35,13 @@ export const hints: Stage[] = [
   },
   { rule: 'soft-filter-locality-hints', label: 'Servers near to and far from other VMs as hoped', plan: softLocality },
 ]
+
+const offReservoir: Plan = {
+  does: 'filter',
+  alike: 'reservoir',
+  keeps: row => !row.reservoir,
+  why: () => 'it is in the reservoir, which is used last',
+}
 
 function affinity(ask: Ask, layout: Layout): Plan {
   const { vm } = ask.request
@@ -62,7 +65,7 @@ function hardLocality({ locality, request: { vm } }: Ask, layout: Layout): Plan 
   return {
     does: 'select',
     from: list => {
-      const apart = list.filter(slot => !shunned.has(slot))
+      const apart = keep(list, slot => !shunned.has(slot))
       const why = (row: Row) =>
         shunned.has(layout.slotOf.get(row.uuid) ?? -1) ? 'it has a VM to be far from' : 'it lacks a VM to be near to'
       if (near.length === 0) return { list: apart, why }
@@ -101,12 +104,12 @@ function softLocality({ locality, request: { vm } }: Ask, layout: Layout): Plan 
     from: list => {
       const shunned = slotsWith(far, vm.owner_uuid, layout)
       const hosts = slotsWith(near, vm.owner_uuid, layout)
-      const apart = orAll(list, far.length > 0 ? list.filter(slot => !shunned.has(slot)) : list)
+      const apart = orAll(list, far.length > 0 ? keep(list, slot => !shunned.has(slot)) : list)
       const together =
         near.length > 0
           ? orAll(
               apart,
-              apart.filter(slot => hosts.has(slot)),
+              keep(apart, slot => hosts.has(slot)),
             )
           : apart
       const undone = [
@@ -128,7 +131,7 @@ function softLocality({ locality, request: { vm } }: Ask, layout: Layout): Plan 
 /** Without any hint an owner's VMs are spread: servers without one of them are preferred. */
 function spread(list: Int32Array, owner: string, layout: Layout): Selection {
   const hosts = new Set([...layout.hostsOf(owner).keys()].map(uuid => layout.slotOf.get(uuid)))
-  const free = list.filter(slot => !hosts.has(slot))
+  const free = keep(list, slot => !hosts.has(slot))
   if (free.length === 0) return { list, about: 'ignored, since every server has a VM of this owner' }
   return { list: free, why: () => 'it has a VM of this owner, and others have none' }
 }

@@ -24,6 +24,16 @@ export function nicTagsOf(sysinfo: Record<string, unknown>): NicTags | undefined
   return tags
 }
 
+/** Does some tag of each requirement have a link that is up. */
+export function meets(tags: NicTags, requirements: readonly (readonly string[])[]): boolean {
+  for (const anyOf of requirements) {
+    let met = false
+    for (const tag of anyOf) if (Object.hasOwn(tags, tag) && tags[tag]!.up) met = true
+    if (!met) return false
+  }
+  return true
+}
+
 /** What is missing for one requirement (any of these tags); undefined when it is met. */
 export function lacking(tags: NicTags, anyOf: readonly string[]): string | undefined {
   const known = anyOf.filter(tag => Object.hasOwn(tags, tag))

@@ -1,6 +1,7 @@
 /** Stages that score the survivors (rules.md §6). Formulas are kept to the bit, so that decisions can be compared with recorded ones. */
 import type { Knobs, Spread } from './fleet.ts'
 import type { Layout } from './index.ts'
+import { keep } from './keep.ts'
 import { rankOf } from './ranks.ts'
 import type { Ask, Field, Plan, Stage } from './stage.ts'
 
@@ -148,7 +149,7 @@ function byReboot(field: Field, weight: number): Float64Array {
   let bucket = -1
   let since = Number.POSITIVE_INFINITY
   const latestFirst = rankOf(layout.byReboot, field, 'descending')
-  const pending = latestFirst.filter(slot => times[slot]! > Number.NEGATIVE_INFINITY)
+  const pending = keep(latestFirst, slot => times[slot]! > Number.NEGATIVE_INFINITY)
   if (pending.length < list.length) bucket = 0
   for (const slot of pending) {
     const time = times[slot]!

@@ -11,7 +11,8 @@ export function sieve(plans: readonly Plan[], layout: Layout, outAt: Uint8Array)
   const { kinds, classes, columns, rows } = layout
   const size = kinds.size()
   const first = new Uint8Array(size).fill(OUT_NEVER)
-  for (const [at, plan] of plans.entries()) {
+  for (let at = 0; at < plans.length; at += 1) {
+    const plan = plans[at]!
     const step = at + 1
     if (plan.does === 'refuse') lower(outAt, step)
     else if (plan.does === 'limit') outside(columns[plan.column], plan, outAt, step)
@@ -41,13 +42,14 @@ export function verdictsOf(plan: { keeps(row: Row): boolean }, samples: readonly
 }
 
 function byKind(part: readonly number[], verdicts: Uint8Array, first: Uint8Array, step: number): void {
-  if (verdicts.every(Boolean)) return
+  if (!verdicts.includes(0)) return
   for (let kind = 0; kind < first.length; kind += 1) {
     if (first[kind]! > step && verdicts[part[kind]!] === 0) first[kind] = step
   }
 }
 
 function byClass(of: Uint32Array, verdicts: Uint8Array, outAt: Uint8Array, step: number): void {
+  if (!verdicts.includes(0)) return
   for (let slot = 0; slot < outAt.length; slot += 1) {
     if (verdicts[of[slot]!] === 0 && outAt[slot]! > step) outAt[slot] = step
   }
