@@ -17,7 +17,7 @@ export interface Layout {
   columns: Readonly<Record<Column, Float64Array>>
   /** For each attribute: the class of each slot, and a row of each class. */
   classes: Readonly<Record<Key, { of: Uint32Array; samples: Row[] }>>
-  /** Slots that are alike in everything but tags and traits: the class of each, and its classes by attribute. */
+  /** Slots that are alike in everything but OWN_KEYS: the kind of each, and the classes of each kind by attribute. */
   kinds: { of: Uint32Array; parts: Readonly<Record<Key, number[]>>; size(): number }
   byRam: Order
   byDisk: Order
@@ -191,8 +191,8 @@ function emptyTable(size: number): Table {
 }
 
 const KEY_NAMES = Object.keys(KEYS) as Key[]
-/** Tags and traits are judged on their own: they vary most, and would make a kind of nearly every server. */
-export const OWN_KEYS: readonly Key[] = ['tags', 'traits']
+/** What varies most is judged on its own, and often not at all: it would make a kind of nearly every server. */
+export const OWN_KEYS: readonly Key[] = ['tags', 'traits', 'platform', 'hvm']
 const KIND_KEYS = KEY_NAMES.filter(key => !OWN_KEYS.includes(key))
 
 function fill(table: Table, slot: number, row: Row): void {

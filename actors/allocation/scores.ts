@@ -1,7 +1,6 @@
 /** Stages that score the survivors (rules.md §6). Formulas are kept to the bit, so that decisions can be compared with recorded ones. */
 import type { Knobs, Spread } from './fleet.ts'
 import type { Layout } from './index.ts'
-import { keep } from './keep.ts'
 import { rankOf } from './ranks.ts'
 import type { Ask, Field, Plan, Stage } from './stage.ts'
 
@@ -144,12 +143,14 @@ function byReboot(field: Field, weight: number): Float64Array {
   const { list, place, layout } = field
   const added = new Float64Array(list.length)
   if (list.length < 2) return added
-  const times = layout.columns.rebootMs
   const bucketOf = new Int32Array(list.length)
   let bucket = -1
   let since = Number.POSITIVE_INFINITY
-  const latestFirst = rankOf(layout.byReboot, field, 'descending')
-  const pending = keep(latestFirst, slot => times[slot]! > Number.NEGATIVE_INFINITY)
+  const { slots, key: times } = layout.byReboot
+  const pending: number[] = []
+  for (let at = slots.length - 1; at >= 0 && times[slots[at]!]! > Number.NEGATIVE_INFINITY; at -= 1) {
+    if (place[slots[at]!]! >= 0) pending.push(slots[at]!)
+  }
   if (pending.length < list.length) bucket = 0
   for (const slot of pending) {
     const time = times[slot]!
