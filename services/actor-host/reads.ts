@@ -23,7 +23,7 @@ export function createRead(nc: NatsConnection): Call {
     const { sender, sequence } = command
     const name = sender === undefined ? undefined : `${id} ${sender} ${sequence}`
     const same = name === undefined ? undefined : underWay.get(name)
-    if (same) return same
+    if (same !== undefined) return same
     const answer = ask(nc, id, command.params)
     if (name !== undefined) {
       underWay.set(name, answer)
