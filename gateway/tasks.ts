@@ -1,8 +1,8 @@
 /** Tasks as answers: the record that is shown, the link to one, and a request that waits for its end. */
 import { ERRORS, type ErrorCode, type Rejection, rejection } from '../actors/contract/errors.ts'
-import type { TaskRecord } from '../actors/contract/task.ts'
+import type { TaskName, TaskParams, TaskRecord, TaskResult } from '../actors/contract/task.ts'
 import type { Backend } from './backend.ts'
-import type { Answer } from './row.ts'
+import type { Answer, Entries, Incoming } from './row.ts'
 
 /** Longest a request of the compute agent's API waits for its task (DESIGN §10). */
 export const REQUEST_WAIT_MS = 120_000
@@ -64,8 +64,33 @@ export async function whenEnded(
   return { ...done, headers: { ...done.headers, ...headers } }
 }
 
+/**
+ * A synchronous endpoint: adds the task and waits for its end; `done` makes the answer from the agent's result. A failure is the task's
+ * own refusal; past `capMs` (cnapi-behaviour §5.4) the answer is 504 with the id of the task, which goes on.
+ */
+export async function runTask<N extends TaskName>(
+  backend: Backend,
+  { server, ids, key, reqId, signal }: Pick<Incoming<Entries, 'GS'>, 'server' | 'ids' | 'key' | 'reqId' | 'signal'>,
+  { task, params, vm_uuid }: { task: N; params: TaskParams<N>; vm_uuid?: string },
+  { capMs, done }: { capMs: number; done: (result: TaskResult<N>) => Answer },
+): Promise<Answer> {
+  const order = { task_id: ids.task(), task, params, req_id: reqId, ...(vm_uuid ? { vm_uuid } : {}) }
+  const outcome = await backend.call('cn', server.uuid, 'task_add', order, { ...(key ? { key } : {}), reqId })
+  if ('error' in outcome) return outcome
+  const { id } = outcome.value
+  const headers = taskHeaders(id)
+  const ended = await backend.tasks.ended(id, { deadlineMs: capMs, signal: signal() })
+  if (!ended) {
+    const message = `Time-out reached waiting for ${task} request to return`
+    return { error: rejection('RequestTimedOut', message), headers, extra: { id } }
+  }
+  if (ended.status === 'failure') return { error: failureOf(ended), headers, extra: { id } }
+  const answer = done((ended.history?.at(-1)?.event ?? {}) as TaskResult<N>)
+  return { ...answer, headers: { ...answer.headers, ...headers } }
+}
+
 /** A failed task's error as a refusal; an agent of another make may send codes that are not in the table. */
 function failureOf({ error }: TaskRecord): Rejection {
   const code = error?.code ?? ''
-  return rejection(code in ERRORS ? (code as ErrorCode) : 'TaskFailed', error?.message)
+  return rejection(Object.hasOwn(ERRORS, code) ? (code as ErrorCode) : 'TaskFailed', error?.message)
 }

@@ -21,6 +21,7 @@ import { takeStatus } from './status-event.ts'
 import { openStatusLoop, type StatusTimings, statusTimings } from './status-loop.ts'
 import { sysinfoOf } from './sysinfo.ts'
 import { defaultTimings, type Timings } from './tasks/task.ts'
+import type { Tools } from './tools.ts'
 
 export interface AgentOptions {
   serverUuid: string
@@ -57,10 +58,11 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const journal = await openJournal(join(stateDir, 'journal'), onDamaged)
   const allowed = options.installAllow ? { allowedHosts: options.installAllow } : {}
   const installs = await openInstalls({ stateDir, onDamaged, ...allowed })
+  const tools: Tools = { installs }
   const lanes = openLanes({ parallel: parallelTasks, slotHoldMs })
   const reporter = openReporter(link, log)
   const now = Date.now
-  const executor = openExecutor({ hypervisor, journal, installs, lanes, owner: reporter, timings, log, now })
+  const executor = openExecutor({ hypervisor, journal, tools, lanes, owner: reporter, timings, log, now })
 
   const status = openStatusLoop(
     async signal => {
@@ -138,7 +140,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         return { error: rejection('InvalidParameters', `no task offer: ${v.summarize(offer.issues)}`) }
       return executor.accept(offer.output)
     },
-    read: payload => answerRead({ serverUuid, hypervisor, installs }, payload, stopping.signal),
+    read: payload => answerRead({ serverUuid, hypervisor, ...tools }, payload, stopping.signal),
   })
   executor.resume()
   sweepInstalls()

@@ -9,12 +9,12 @@ import type { Reply } from '../actors/contract/record.ts'
 import { TASKS, type TaskName } from '../actors/contract/task.ts'
 import { abortable, childOf, pause, untilAborted, whileNotAborted, within } from './abort.ts'
 import { type Hypervisor, HypervisorError } from './hypervisor.ts'
-import type { Installs } from './install/installs.ts'
 import type { Journal, JournalEntry } from './journal.ts'
 import type { Lanes } from './lanes.ts'
 import type { Log } from './log.ts'
 import { TASK_HANDLERS } from './tasks/table.ts'
 import { lookAt, type TaskContext, type TaskHandler, type Timings } from './tasks/task.ts'
+import type { Tools } from './tools.ts'
 
 /** The compute node's side, as a task sees it: answers, however long that takes. Rejects only when the agent stops or the signal aborts. */
 export interface Owner {
@@ -24,7 +24,7 @@ export interface Owner {
 export interface ExecutorOptions {
   hypervisor: Hypervisor
   journal: Journal
-  installs: Installs
+  tools: Tools
   lanes: Lanes
   owner: Owner
   timings: Timings
@@ -60,7 +60,7 @@ export function openExecutor(options: ExecutorOptions): Executor {
   const {
     hypervisor,
     journal,
-    installs,
+    tools,
     lanes,
     owner,
     timings,
@@ -239,7 +239,7 @@ export function openExecutor(options: ExecutorOptions): Executor {
     return {
       taskId: id,
       hypervisor: whileNotAborted(hypervisor, signal),
-      installs,
+      ...tools,
       timings,
       signal,
       now,

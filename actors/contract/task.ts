@@ -1,67 +1,13 @@
-/** Tasks: the table of all kinds, and the record that TaskGet shows. A new task is a row here, a route row and a file of the agent. */
+/** Tasks: the table of all kinds, and the record that TaskGet shows. A new task is a row in `tasks/`, a route row and a file of the agent. */
 import * as v from 'valibot'
-import { BridgeName, NetworkName, Uuid, VlanId } from './ids.ts'
-import { VmSpec, VmSummary } from './vm.ts'
-
-const vmParams = { uuid: Uuid }
-const idempotent = v.optional(v.boolean(), false)
-/** Seconds. */
-const timeout = v.optional(v.pipe(v.number(), v.minValue(0), v.maxValue(3600)))
-const vmResult = v.object({ vm: v.nullable(VmSummary) })
-const nothing = v.looseObject({})
-
-export interface TaskKind {
-  params: v.GenericSchema
-  result: v.GenericSchema
-  /** Longest run on the agent, ms; then the compute node ends it as TaskTimedOut. */
-  limitMs: number
-  /** One at a time for each of these on a node. */
-  serial: 'vm' | 'network' | 'none'
-}
-
-const minute = 60_000
-const hour = 60 * minute
+import { NetworkName, Uuid } from './ids.ts'
+import type { TaskKind } from './tasks/kind.ts'
+import { NETWORK_TASKS } from './tasks/network.ts'
+import { NOP_TASKS } from './tasks/nop.ts'
+import { VM_TASKS } from './tasks/vm.ts'
 
 /** Wire name -> parameters, result, limit (cnapi-behaviour §5.6; 3600 s is the documented limit of any task). */
-export const TASKS = {
-  machine_create: { params: v.object({ spec: VmSpec }), result: vmResult, limitMs: hour, serial: 'vm' },
-  machine_boot: { params: v.object({ ...vmParams, idempotent }), result: vmResult, limitMs: 5 * minute, serial: 'vm' },
-  machine_shutdown: {
-    params: v.object({ ...vmParams, force: v.optional(v.boolean(), false), timeout, idempotent }),
-    result: vmResult,
-    limitMs: hour,
-    serial: 'vm',
-  },
-  machine_reboot: {
-    params: v.object({ ...vmParams, force: v.optional(v.boolean(), false), timeout, idempotent }),
-    result: vmResult,
-    limitMs: hour,
-    serial: 'vm',
-  },
-  machine_kill: {
-    params: v.object({ ...vmParams, signal: v.optional(v.union([v.string(), v.number()])), idempotent }),
-    result: vmResult,
-    limitMs: 5 * minute,
-    serial: 'vm',
-  },
-  machine_destroy: { params: v.object({ ...vmParams }), result: vmResult, limitMs: 15 * minute, serial: 'vm' },
-  network_create: {
-    params: v.object({ name: NetworkName, bridge: BridgeName, vlan: VlanId }),
-    result: nothing,
-    limitMs: 2 * minute,
-    serial: 'network',
-  },
-  network_delete: { params: v.object({ name: NetworkName }), result: nothing, limitMs: 2 * minute, serial: 'network' },
-  nop: {
-    params: v.object({
-      sleep: v.optional(v.pipe(v.number(), v.minValue(0), v.maxValue(3600)), 0),
-      error: v.optional(v.string()),
-    }),
-    result: nothing,
-    limitMs: hour + minute,
-    serial: 'none',
-  },
-} as const satisfies Record<string, TaskKind>
+export const TASKS = { ...VM_TASKS, ...NETWORK_TASKS, ...NOP_TASKS } as const satisfies Record<string, TaskKind>
 
 export type TaskName = keyof typeof TASKS
 export const TASK_NAMES = Object.keys(TASKS) as TaskName[]

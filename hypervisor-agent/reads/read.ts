@@ -3,12 +3,11 @@
 import type { InferOutput } from 'valibot'
 import type { READS, ReadName } from '../../actors/contract/task.ts'
 import type { Hypervisor } from '../hypervisor.ts'
-import type { Installs } from '../install/installs.ts'
+import type { Tools } from '../tools.ts'
 
-export interface ReadContext {
+export interface ReadContext extends Tools {
   serverUuid: string
   hypervisor: Hypervisor
-  installs: Installs
 }
 
 export type ReadHandlers = {

@@ -2,7 +2,7 @@
 import type { TaskName, TaskParams, TaskResult } from '../../actors/contract/task.ts'
 import type { VmSummary } from '../../actors/contract/vm.ts'
 import { type Hypervisor, HypervisorError, type VmState } from '../hypervisor.ts'
-import type { Installs } from '../install/installs.ts'
+import type { Tools } from '../tools.ts'
 
 /** Waits of the tasks, ms. */
 export interface Timings {
@@ -16,11 +16,10 @@ export interface Timings {
 
 export const defaultTimings: Timings = { pressEveryMs: 4_000, lookEveryMs: 1_000, stopTimeoutMs: 180_000 }
 
-export interface TaskContext {
+export interface TaskContext extends Tools {
   taskId: string
   /** Every call fails once the task is aborted: what was hanging cannot go on behind its back. */
   hypervisor: Hypervisor
-  installs: Installs
   timings: Timings
   /** Ends with TaskTimedOut or TaskCancelled. */
   signal: AbortSignal

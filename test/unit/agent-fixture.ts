@@ -92,7 +92,7 @@ export async function simulatedNode(options: Partial<SimulatedOptions> = {}): Pr
       const executor = openExecutor({
         hypervisor: through(hypervisor),
         journal,
-        installs,
+        tools: { installs },
         lanes: openLanes({ parallel, slotHoldMs }),
         owner: {
           report: async report => {
