@@ -107,16 +107,11 @@ export const vmMachine = states.createMachine({
   states: {
     absent: {
       on: {
-        create: { target: 'provisioning', actions: [adopt(), effect('askForTask', createTask)] },
+        create: { target: OPERATIONS.create.during, actions: [adopt(), effect('askForTask', createTask)] },
         reported: reportedTargets('absent'),
       },
     },
-    provisioning: operating('create'),
-    starting: operating('start'),
-    stopping: operating('stop'),
-    rebooting: operating('reboot'),
-    killing: operating('kill'),
-    destroying: operating('destroy'),
+    ...Object.fromEntries(VM_VERBS.map(verb => [OPERATIONS[verb].during, operating(verb)])),
     running: settled('running'),
     stopped: settled('stopped'),
     failed: settled('failed'),
@@ -148,7 +143,7 @@ function settled(state: Settled, { forgets = false } = {}) {
     ]),
   )
   const create = mayBegin('create', state, {})
-    ? { target: 'provisioning', actions: [adopt(), effect('askForTask', createTask)] }
+    ? { target: OPERATIONS.create.during, actions: [adopt(), effect('askForTask', createTask)] }
     : { actions: [effect('refuse', () => [{ type: 'reject' as const, rejection: rejection('VmExists') }])] }
   return states.createStateConfig({
     always: [

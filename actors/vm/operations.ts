@@ -11,8 +11,8 @@ export interface VmOperation {
   during: string
   /** Settled states it may begin in. */
   from: readonly (Settled | 'absent')[]
-  /** Where it ends when the agent's report does not say. */
-  to: Settled
+  /** Where it ends when the agent's report does not say; `as_before`: where it began. */
+  to: Settled | 'as_before'
   /** Goes before the others that wait. */
   urgent: (params: Record<string, unknown>) => boolean
   /** The guard that refuses it elsewhere. */
@@ -105,7 +105,8 @@ export function outcomeOf(
   if (end.status === 'complete' && verb === 'destroy') return 'destroyed'
   if (end.vm === null) return 'missing'
   if (end.vm) return observedOf(end.vm.state)
-  if (end.status === 'complete') return OPERATIONS[verb].to
+  const { to } = OPERATIONS[verb]
+  if (end.status === 'complete' && to !== 'as_before') return to
   return (context.before as Settled | null) ?? 'missing'
 }
 
@@ -127,7 +128,7 @@ export function endsOf(verb: VmVerb): Settled[] {
 export function returnsOf(verb: VmVerb): Settled[] {
   const { from, to } = OPERATIONS[verb]
   if (verb === 'create') return ['incomplete']
-  return [...new Set<Settled>([...from.filter(state => state !== 'absent'), to])]
+  return [...new Set([...from, to])].filter(state => state !== 'absent' && state !== 'as_before')
 }
 
 /** May this verb ever begin in this state? */
