@@ -96,6 +96,19 @@ export class Client extends EventEmitter<ClientEvents> {
     return (await this.#link.call(procedure, args, deadlineMs)) as Procedures[Name]['ret']
   }
 
+  /** A call that opens a stream to the server, followed by these bytes; see `Link.upload`. A loss of the connection fails it. */
+  async upload<Name extends keyof Procedures>(
+    procedure: Name,
+    args: Procedures[Name]['args'],
+    pieces: AsyncIterable<Uint8Array>,
+    { deadlineMs = this.options.callDeadlineMs }: CallOptions = {},
+  ): Promise<void> {
+    if (!this.#link) {
+      throw new ConnectionError(this.#closed ? 'closed' : 'lost', 'not connected to libvirt', { procedure })
+    }
+    await this.#link.upload(procedure, args, pieces, deadlineMs)
+  }
+
   /** Makes a call now and again on every later connection, before that one counts as open. */
   async register<Name extends keyof Procedures>(procedure: Name, args: Procedures[Name]['args']): Promise<void> {
     await this.call(procedure, args)

@@ -35,7 +35,18 @@ interface Call {
   settle: { resolve: (value: unknown) => void; reject: (error: Error) => void } | undefined
   /** Told when a call without a caller gives its slot back. */
   release: () => void
+  /** Told the serial it is sent under: a stream goes on under it. */
+  sent?: (serial: number) => void
 }
+
+/** The server's last word on a stream: that it has taken everything, or why not. */
+interface Stream {
+  procedure: ProcedureName
+  settle: { resolve: () => void; reject: (error: Error) => void }
+}
+
+/** Largest piece of a stream in one packet: every server takes 256 KiB less the header. */
+const streamPieceBytes = 128 * 1024
 
 const keepalive = { program: 0x6b656570, version: 1, ping: 1, pong: 2 } as const
 
@@ -48,6 +59,7 @@ export class Link {
   #options: LinkOptions
   #reader = new PacketReader()
   #inFlight = new Map<number, Call>()
+  #streams = new Map<number, Stream>()
   #queue: Call[] = []
   #serial = 0
   #ended: ConnectionError | undefined
@@ -91,7 +103,12 @@ export class Link {
   }
 
   /** Sends a call; `args` must fit the procedure's layout. The deadline counts from now, waiting in the queue included. */
-  call(procedure: ProcedureName, args: unknown, deadlineMs: number): Promise<unknown> {
+  call(
+    procedure: ProcedureName,
+    args: unknown,
+    deadlineMs: number,
+    sent: (serial: number) => void = () => {},
+  ): Promise<unknown> {
     return new Promise((resolve, reject) => {
       if (this.#ended) {
         reject(new ConnectionError(this.#ended.reason, this.#ended.message, { procedure, cause: this.#ended }))
@@ -110,9 +127,98 @@ export class Link {
         timer: setTimeout(() => this.#expire(call, deadlineMs), deadlineMs),
         settle: { resolve, reject },
         release: () => {},
+        sent,
       }
       this.#queue.push(call)
       this.#pump()
+    })
+  }
+
+  /**
+   * A call that opens a stream to the server, then its pieces (of at most `streamPieceBytes`), no faster than the socket takes
+   * them. Resolves when the server has confirmed the whole; `deadlineMs` holds for the call and again for that confirmation.
+   * A source that throws, and a caller who aborts it so, ends the stream on the server too.
+   */
+  async upload(
+    procedure: ProcedureName,
+    args: unknown,
+    pieces: AsyncIterable<Uint8Array>,
+    deadlineMs: number,
+  ): Promise<void> {
+    let serial = 0
+    let refused: Error | undefined
+    const taken = new Promise<void>((resolve, reject) => {
+      const fail = (error: Error) => {
+        refused = error
+        reject(error)
+      }
+      const sent = (at: number) => {
+        serial = at
+        this.#streams.set(at, { procedure, settle: { resolve, reject: fail } })
+      }
+      this.call(procedure, args, deadlineMs, sent)
+        .then(() => this.#feed(procedure, serial, pieces, () => refused))
+        .then(
+          () => {
+            const late = setTimeout(
+              () =>
+                fail(
+                  new ConnectionError('deadline', `libvirt did not confirm ${procedure}`, { procedure, sent: true }),
+                ),
+              deadlineMs,
+            )
+            taken.catch(() => {}).finally(() => clearTimeout(late))
+          },
+          error => {
+            if (!refused && !this.#ended && serial > 0) this.#sendStream(procedure, serial, PACKET_STATUS.error)
+            fail(error)
+          },
+        )
+    })
+    try {
+      await taken
+    } finally {
+      this.#streams.delete(serial)
+    }
+  }
+
+  async #feed(
+    procedure: ProcedureName,
+    serial: number,
+    pieces: AsyncIterable<Uint8Array>,
+    refused: () => Error | undefined,
+  ): Promise<void> {
+    for await (const piece of pieces) {
+      for (let at = 0; at < piece.length; at += streamPieceBytes) {
+        const error = refused()
+        if (error) throw error
+        const part = Buffer.from(piece.subarray(at, at + streamPieceBytes))
+        if (!this.#sendStream(procedure, serial, PACKET_STATUS.continue, part)) await this.#drained()
+      }
+    }
+    const error = refused()
+    if (error) throw error
+    this.#sendStream(procedure, serial, PACKET_STATUS.ok)
+  }
+
+  #sendStream(procedure: ProcedureName, serial: number, status: number, payload = Buffer.alloc(0)): boolean {
+    const { number } = protocol.procedures[procedure]!
+    const { program, version } = protocol
+    const type = PACKET_TYPES.stream
+    return this.#socket.write(encodePacket({ program, version, procedure: number, type, serial, status, payload }))
+  }
+
+  /** Resolves when the socket takes more, or has ended. */
+  #drained(): Promise<void> {
+    return new Promise(resolve => {
+      const done = () => {
+        this.#socket.off('drain', done)
+        this.#socket.off('close', done)
+        resolve()
+      }
+      if (this.#socket.destroyed) return resolve()
+      this.#socket.once('drain', done)
+      this.#socket.once('close', done)
     })
   }
 
@@ -139,6 +245,7 @@ export class Link {
       if (!call) return
       this.#serial = (this.#serial % 0xffffffff) + 1
       this.#inFlight.set(this.#serial, call)
+      call.sent?.(this.#serial)
       const { number } = protocol.procedures[call.procedure]!
       this.#send(protocol.program, protocol.version, number, PACKET_TYPES.call, this.#serial, call.payload)
     }
@@ -181,9 +288,19 @@ export class Link {
     }
     if (packet.program !== protocol.program) return
     if (packet.type === PACKET_TYPES.reply) this.#answer(packet)
+    if (packet.type === PACKET_TYPES.stream) this.#endStream(packet)
     if (packet.type === PACKET_TYPES.message) {
       const event = eventByNumber(packet.procedure)
       if (event) this.onEvent(event.name, decode(event.layout, packet.payload))
+    }
+  }
+
+  #endStream({ serial, status, payload }: Packet): void {
+    const stream = this.#streams.get(serial)
+    if (!stream) return
+    if (status === PACKET_STATUS.ok) stream.settle.resolve()
+    if (status === PACKET_STATUS.error) {
+      stream.settle.reject(new LibvirtError(decode('error', payload) as WireError, stream.procedure))
     }
   }
 
@@ -221,6 +338,10 @@ export class Link {
       const options = { procedure, sent: sent.includes(call), cause: error }
       call.settle?.reject(new ConnectionError(error.reason, error.message, options))
     }
+    for (const { procedure, settle } of this.#streams.values()) {
+      settle.reject(new ConnectionError(error.reason, error.message, { procedure, sent: true, cause: error }))
+    }
+    this.#streams.clear()
     this.#inFlight.clear()
     this.#queue = []
     this.#socket.destroy()

@@ -163,6 +163,12 @@ export class StorageVolume {
     await this.#client.call('storage_vol_resize', args, options)
   }
 
+  /** Writes these bytes over the volume from its beginning: the file itself, whatever format it is in. */
+  async upload(pieces: AsyncIterable<Uint8Array>, options?: CallOptions): Promise<void> {
+    const args = { vol: this.wire, offset: 0n, length: 0n, flags: 0 }
+    await this.#client.upload('storage_vol_upload', args, pieces, options)
+  }
+
   async wipe(algorithm: WipeAlgorithm = 'zero', options?: CallOptions): Promise<void> {
     const args = { vol: this.wire, algorithm: wipeAlgorithms.indexOf(algorithm), flags: 0 }
     await this.#client.call('storage_vol_wipe_pattern', args, options)

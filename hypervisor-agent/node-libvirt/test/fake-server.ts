@@ -32,6 +32,11 @@ export class FakeServer {
   readonly asked: string[] = []
   /** Requests without a row in `answers`, waiting for the test. */
   readonly waiting: Request[] = []
+  /** Content of the streams, one after the other, and how many ended in order or were given up. */
+  streamed = Buffer.alloc(0)
+  streamsEnded: ('finished' | 'aborted')[] = []
+  /** Refuses a stream when so many bytes of it have come. */
+  streamLimitBytes = Number.POSITIVE_INFINITY
   /** Keepalive packets: pings received and pongs received. */
   pings = 0
   pongs = 0
@@ -96,15 +101,18 @@ export class FakeServer {
       if (this.answersPings) this.#write(socket, { ...packet, procedure: 2 })
       return
     }
+    if (packet.type === PACKET_TYPES.stream) {
+      this.#takeStream(socket, packet)
+      return
+    }
     const procedure = names.get(packet.procedure)!
     const { args: argsLayout, ret } = protocol.procedures[procedure]!
     const reply = (value?: unknown) => {
       const payload = ret ? encode(ret, value) : Buffer.alloc(0)
       this.#write(socket, { ...packet, type: PACKET_TYPES.reply, payload })
     }
-    const fail = ({ code, message }: { code: number; message: string }) => {
-      const none = { dom: null, str1: null, str2: null, str3: null, int1: 0, int2: 0, net: null }
-      const payload = encode('error', { code, message, domain: 10, level: 2, ...none })
+    const fail = (error: { code: number; message: string }) => {
+      const payload = errorPayload(error)
       this.#write(socket, { ...packet, type: PACKET_TYPES.reply, status: PACKET_STATUS.error, payload })
     }
     const args = argsLayout ? decode(argsLayout, packet.payload) : undefined
@@ -114,11 +122,28 @@ export class FakeServer {
     else this.waiting.push({ procedure, args, reply, fail })
   }
 
+  #takeStream(socket: Socket, packet: Packet): void {
+    this.streamed = Buffer.concat([this.streamed, packet.payload])
+    if (packet.status === PACKET_STATUS.error) this.streamsEnded.push('aborted')
+    if (packet.status === PACKET_STATUS.ok) {
+      this.streamsEnded.push('finished')
+      this.#write(socket, { ...packet, payload: Buffer.alloc(0) })
+    } else if (this.streamed.length > this.streamLimitBytes) {
+      const payload = errorPayload({ code: 38, message: 'No space left on device' })
+      this.#write(socket, { ...packet, status: PACKET_STATUS.error, payload })
+    }
+  }
+
   #write(socket: Socket, packet: Packet): void {
     const bytes = encodePacket(packet)
     const size = this.tearing || bytes.length
     for (let at = 0; at < bytes.length; at += size) socket.write(bytes.subarray(at, at + size))
   }
+}
+
+function errorPayload({ code, message }: { code: number; message: string }): Buffer {
+  const none = { dom: null, str1: null, str2: null, str3: null, int1: 0, int2: 0, net: null }
+  return encode('error', { code, message, domain: 10, level: 2, ...none })
 }
 
 const header: Packet = {
