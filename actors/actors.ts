@@ -1,6 +1,7 @@
 /** The table of actor kinds: machine, record version, migration, and what a person is shown of a state. */
 import type { AnyMachineSnapshot, AnyStateMachine } from 'xstate'
 import { computeNodeMachine } from './compute-node/machine.ts'
+import type { ServerContext } from './contract/server.ts'
 import { VERBS } from './contract/verbs.ts'
 import type { VmContext } from './contract/vm.ts'
 import { hostMachine } from './host/machine.ts'
@@ -12,6 +13,8 @@ export interface ActorKind {
   machine: AnyStateMachine
   /** Raised with every change of the context that old records do not fit; then `migrate` grows a step. */
   version: number
+  /** Given to the machine of an actor that is new, beside its id. */
+  input?: Record<string, unknown>
   /** A stored snapshot of an earlier version, brought to this one. */
   migrate(snapshot: StoredSnapshot, from: number): StoredSnapshot
   /** Verbs of `cmd` and their params; `get` and `actions` are answered from the record. */
@@ -44,9 +47,13 @@ export const ACTORS = {
   waitlist: { machine: waitlistMachine, version: 1, migrate: asStored, verbs: VERBS.waitlist, status: state => state },
 } satisfies Record<string, ActorKind>
 
+/** What the site sets of servers that register for the first time. */
+export type FreshServer = Partial<Pick<ServerContext, 'datacenter' | 'boot_params'>>
+
 /** The table as a host runs it. `ticketKeptMs`: how long tickets that have ended stay readable. */
-export const actorsWith = ({ ticketKeptMs }: { ticketKeptMs: number }) => ({
+export const actorsWith = ({ ticketKeptMs, fresh = {} }: { ticketKeptMs: number; fresh?: FreshServer }) => ({
   ...ACTORS,
+  cn: { ...ACTORS.cn, input: { fresh } },
   waitlist: { ...ACTORS.waitlist, machine: makeWaitlistMachine(ticketKeptMs) },
 })
 

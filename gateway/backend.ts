@@ -157,6 +157,11 @@ export interface Backend {
   decision(id: string, serverUuid: string | undefined): Promise<Outcome<Record<string, unknown>>>
   /** A page of the fleet as a document; `next` is the offset of the one after it. */
   fleet(offset: number): Promise<Outcome<{ servers: unknown[]; next?: number }>>
+  /** Who waits in this gateway: for the ends of tasks, and for turns in queues. */
+  waiting(): {
+    tasks: { id: string; waiters: number }[]
+    queues: { server_uuid: string; scope: string; id: string; waiters: number }[]
+  }
   /** Is there a connection to NATS right now. */
   connected(): boolean
 }

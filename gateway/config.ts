@@ -1,58 +1,67 @@
-/** The settings of a gateway: one schema over the environment, all problems reported together. */
+/** The settings of a gateway: one schema over config file and environment, all problems reported together. */
 import { randomBytes } from 'node:crypto'
 import { hostname } from 'node:os'
 import * as v from 'valibot'
+import { type LogLevel, LogLevelName } from '../actors/contract/settings.ts'
 import packageJson from '../package.json' with { type: 'json' }
+import { type Given, readSettings } from '../services/nats/settings.ts'
+
+const port = v.pipe(
+  v.string(),
+  v.regex(/^\d{1,5}$/, 'must be a port'),
+  v.transform(Number),
+  v.maxValue(65_535, 'must be a port'),
+)
 
 /**
- * PORT (8080) and HOST (127.0.0.1) to listen on; NATS_URL, NATS_SEED_FILE (identity `gateway`); LOG_LEVEL;
- * GATEWAY_ID names this gateway in logs and on NATS.
+ * PORT (8080) and HOST (127.0.0.1) to listen on; METRICS_PORT (8881; `off`: none) and METRICS_HOST (127.0.0.1) for Prometheus;
+ * DATACENTER_NAME; NATS_URL, NATS_SEED_FILE (identity `gateway`); LOG_LEVEL; GATEWAY_ID names this gateway in logs, metrics and on NATS.
  */
-const Environment = v.object({
-  PORT: v.optional(
-    v.pipe(
-      v.string(),
-      v.regex(/^\d{1,5}$/, 'must be a port'),
-      v.transform(Number),
-      v.maxValue(65_535, 'must be a port'),
-    ),
-    '8080',
-  ),
+const Settings = v.object({
+  PORT: v.optional(port, '8080'),
   HOST: v.optional(v.string(), '127.0.0.1'),
+  METRICS_PORT: v.optional(v.union([v.literal('off'), port], 'must be a port, or off'), '8881'),
+  METRICS_HOST: v.optional(v.string(), '127.0.0.1'),
+  DATACENTER_NAME: v.optional(v.string(), ''),
   NATS_URL: v.optional(v.string(), 'nats://127.0.0.1:4222'),
   NATS_SEED_FILE: v.optional(v.string()),
-  LOG_LEVEL: v.optional(v.picklist(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']), 'info'),
+  LOG_LEVEL: v.optional(LogLevelName, 'info'),
   GATEWAY_ID: v.optional(v.pipe(v.string(), v.regex(/^[A-Za-z0-9_-]{1,64}$/, 'must be letters, digits, _ and -'))),
 })
 
 export interface Config {
   port: number
   host: string
+  /** Undefined: no metrics are served. */
+  metricsPort: number | undefined
+  metricsHost: string
+  datacenter: string
   natsUrl: string
   natsSeedFile: string | undefined
-  logLevel: string
+  logLevel: LogLevel
   gatewayId: string
   version: string
   serverName: string
+  /** Documented settings that were given and change nothing. */
+  idle: Given['idle']
 }
 
 /** Throws an Error with a line for each setting that is wrong. */
-export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
-  const read = v.safeParse(Environment, env)
-  if (!read.success) {
-    const lines = read.issues.map(issue => `${v.getDotPath(issue) ?? 'environment'}: ${issue.message}`)
-    throw new Error(`invalid configuration:\n  ${lines.join('\n  ')}`)
-  }
-  const { PORT, HOST, NATS_URL, NATS_SEED_FILE, LOG_LEVEL, GATEWAY_ID } = read.output
+export function readConfig(env: NodeJS.ProcessEnv = process.env, args?: string[]): Config {
+  const { settings, idle } = readSettings(Settings, env, args ? { args } : {})
   return {
-    port: PORT,
-    host: HOST,
-    natsUrl: NATS_URL,
-    natsSeedFile: NATS_SEED_FILE,
-    logLevel: LOG_LEVEL,
-    gatewayId: GATEWAY_ID ?? randomBytes(4).toString('hex'),
+    port: settings.PORT,
+    host: settings.HOST,
+    metricsPort: settings.METRICS_PORT === 'off' ? undefined : settings.METRICS_PORT,
+    metricsHost: settings.METRICS_HOST,
+    datacenter: settings.DATACENTER_NAME,
+    natsUrl: settings.NATS_URL,
+    natsSeedFile: settings.NATS_SEED_FILE,
+    logLevel: settings.LOG_LEVEL,
+    gatewayId: settings.GATEWAY_ID ?? randomBytes(4).toString('hex'),
     version: packageVersion(),
     serverName: hostname(),
+    idle,
   }
 }
 

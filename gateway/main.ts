@@ -40,8 +40,10 @@ async function run(config: Config): Promise<void> {
     description: 'REST API of Muster',
     metadata: { gateway: config.gatewayId, port: String(config.port) },
   })
+  if (config.idle.length > 0) log.info({ settings: config.idle }, 'these settings change nothing here')
   const { version, serverName } = config
-  const app = createApp({ rows: routes(version), backend, log, version, serverName })
+  const startedAt = new Date()
+  const app = createApp({ rows: routes(version, { version, startedAt, log }), backend, log, version, serverName })
   const server = serve({ fetch: app.fetch, port: config.port, hostname: config.host }) as Server
   server.on('error', error => {
     const taken = (error as NodeJS.ErrnoException).code === 'EADDRINUSE'

@@ -123,6 +123,10 @@ export async function openNatsBackend({ nc, sender, warn }: NatsBackendOptions):
       return silent ? { error: rejection('ResourceNotFound', `No decision ${id} is kept`) } : outcome
     },
     fleet: offset => ask(subject.allocator('fleet'), { offset }),
+    waiting: () => ({
+      tasks: waits.waiting().map(({ key, waiters }) => ({ id: key, waiters })),
+      queues: waitlist.waiting(),
+    }),
     connected: () => linked && !nc.isClosed(),
     close: () => {
       stopListening()

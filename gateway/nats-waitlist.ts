@@ -9,6 +9,8 @@ import type { Backend, QueueChange, StoredTicket } from './backend.ts'
 import { type KeptTicket, projectQueue, projectTicket } from './projections.ts'
 
 export interface NatsWaitlist extends Pick<Backend, 'queues' | 'tickets'> {
+  /** Queues that are waited for. */
+  waiting: () => ReturnType<Backend['waiting']>['queues']
   close(): void
 }
 
@@ -65,6 +67,13 @@ export async function openWaitlist(
         return { body: value as TicketBody | undefined, known: revision > 0 }
       },
     },
+    waiting: () =>
+      waits.waiting().flatMap(({ key, waiters }) => {
+        const queue = queues.get(key)
+        if (!queue) return []
+        const { server_uuid, scope, id } = queue
+        return [{ server_uuid, scope, id, waiters }]
+      }),
     close: () => {
       waits.close()
       queues.close()

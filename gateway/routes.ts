@@ -5,6 +5,7 @@ import { hostRows } from './routes/hosts.ts'
 import { networkRows } from './routes/networks.ts'
 import { serverRows } from './routes/servers.ts'
 import { serviceRows } from './routes/service.ts'
+import { adminRows, type Self } from './routes/service-admin.ts'
 import { taskRows } from './routes/tasks.ts'
 import { ticketRows } from './routes/tickets.ts'
 import { vmRows } from './routes/vms.ts'
@@ -12,9 +13,10 @@ import { waitlistRows } from './routes/waitlist.ts'
 import type { AnyRow } from './row.ts'
 
 /** All rows. Where two paths fit a request the earlier row answers, so literal paths stand before parametrised ones. */
-export function routes(version: string): AnyRow[] {
+export function routes(version: string, self: Self = nobody(version)): AnyRow[] {
   const rows = [
     ...serviceRows(version),
+    ...adminRows(self),
     ...serverRows,
     ...vmRows,
     ...allocationRows,
@@ -26,3 +28,6 @@ export function routes(version: string): AnyRow[] {
   ]
   return [...rows, openApiRow(rows, version)]
 }
+
+/** For whoever wants the table and serves nothing. */
+const nobody = (version: string): Self => ({ version, startedAt: new Date(0), log: { level: 'info' } })

@@ -1,7 +1,9 @@
 /** Settings of an agent process: one schema over its environment, all problems reported at once. An empty value is no value. */
 import * as v from 'valibot'
 import { BridgeName, Uuid } from '../actors/contract/ids.ts'
+import { LogLevelName } from '../actors/contract/settings.ts'
 import { serversOf } from '../services/nats/connect.ts'
+import { givenSettings } from '../services/nats/settings.ts'
 
 export interface AgentConfig {
   natsServers: string[]
@@ -32,13 +34,13 @@ export interface AgentConfig {
 
 /** Reads the environment. Throws an Error whose message has one line a problem, each saying what to set. */
 export function agentConfig(env: Readonly<Record<string, string | undefined>> = process.env): AgentConfig {
-  const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ''))
-  const read = v.safeParse(Settings, given)
-  if (!read.success) {
-    const lines = read.issues.map(issue => `${v.getDotPath(issue)}: ${issue.message}`)
+  const given = givenSettings(env)
+  const read = v.safeParse(Settings, given.env)
+  if (!read.success || given.problems.length > 0) {
+    const lines = [...given.problems, ...(read.issues ?? []).map(issue => `${v.getDotPath(issue)}: ${issue.message}`)]
     throw new Error(`the agent's settings cannot be used:\n${lines.map(line => `  ${line}`).join('\n')}`)
   }
-  const s = read.output
+  const s = read.output as v.InferOutput<typeof Settings>
   return {
     natsServers: s.NATS_URL,
     stateDir: s.STATE_DIR,
@@ -71,8 +73,6 @@ const whole = (min: number, max: number) =>
     v.minValue(min, `must be at least ${min}`),
     v.maxValue(max, `must be at most ${max}`),
   )
-
-const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const
 
 const Settings = v.pipe(
   v.object({
@@ -134,7 +134,7 @@ const Settings = v.pipe(
         v.array(v.pipe(v.string(), v.regex(/^[a-z0-9.:[\]-]+$/, 'must be host names, comma separated'))),
       ),
     ),
-    LOG_LEVEL: v.optional(v.picklist(logLevels, `must be one of ${logLevels.join(', ')}`), 'info'),
+    LOG_LEVEL: v.optional(LogLevelName, 'info'),
     NOTIFY_SOCKET: v.optional(v.string()),
     WATCHDOG_USEC: v.optional(whole(1, Number.MAX_SAFE_INTEGER)),
   }),

@@ -2,6 +2,7 @@
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import * as v from 'valibot'
+import { givenSettings } from '../services/nats/settings.ts'
 import type { NatsServerSettings } from './nats-server.ts'
 import { OperatorProblem } from './operator-problem.ts'
 
@@ -89,7 +90,8 @@ const hypervisors = ['auto', 'libvirt', 'simulated'] as const
 
 /** Reads the settings of `npm start`; throws one OperatorProblem naming every setting that is wrong. An empty variable counts as unset. */
 export function startSettings(env: NodeJS.ProcessEnv = process.env): StartSettings {
-  const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== ''))
+  const { env: given, problems } = givenSettings(env, process.argv.slice(2))
+  if (problems.length > 0) throw new OperatorProblem(`invalid configuration: ${problems.join('; ')}`)
   const read = parse(
     v.object({
       PORT: v.optional(wholeNumber(1, 65535), '8080'),
@@ -119,7 +121,8 @@ export function startSettings(env: NodeJS.ProcessEnv = process.env): StartSettin
     libvirtSockets: read.LIBVIRT_SOCKET ? [read.LIBVIRT_SOCKET] : ['/var/run/libvirt/libvirt-sock', ...session],
     natsServer: natsServerSettings(given),
     startedByNpm: read.npm_lifecycle_event === 'start',
-    env,
+    // The processes read the file themselves.
+    env: given['CONFIG_FILE'] ? { ...env, CONFIG_FILE: given['CONFIG_FILE'] } : env,
   }
 }
 

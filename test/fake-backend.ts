@@ -9,6 +9,7 @@ import type { TaskRecord } from '../actors/contract/task.ts'
 import { createApp } from '../gateway/app.ts'
 import type { Backend, CallOptions, Capacities, Host, Outcome, Server, Vm } from '../gateway/backend.ts'
 import { EVENT_STREAM_TYPE } from '../gateway/event-stream.ts'
+import type { Self } from '../gateway/routes/service-admin.ts'
 import { routes } from '../gateway/routes.ts'
 import { defaultServer } from '../gateway/shown-server.ts'
 import { type FakeWaitlist, fakeWaitlist } from './fake-waitlist.ts'
@@ -49,6 +50,7 @@ export interface FakeBackend extends Backend {
   /** Of the exported fleet, by offset. */
   pages: Record<number, { servers: unknown[]; next?: number }>
   machines: Map<string, Record<string, unknown>>
+  waiters: ReturnType<Backend['waiting']>
   /** Waits that were given up by their callers. */
   abandoned: number
   /** The queues and tickets behind `waitlist` commands. */
@@ -119,6 +121,7 @@ export function fakeBackend(): FakeBackend {
     decisions: new Map(),
     pages: {},
     machines: new Map(),
+    waiters: { tasks: [], queues: [] },
     abandoned: 0,
     put: {
       server: server => {
@@ -205,6 +208,7 @@ export function fakeBackend(): FakeBackend {
       if (fake.broken) throw fake.broken
       return { value: fake.pages[offset] ?? { servers: [] } }
     },
+    waiting: () => fake.waiters,
     connected: () => fake.online,
   }
   return fake
@@ -259,10 +263,10 @@ export interface Answered {
 }
 
 /** An app on a fake backend, and a way to ask it that sets the headers an HTTP server would. */
-export function fakeGateway(backend = fakeBackend()) {
+export function fakeGateway(backend = fakeBackend(), self?: Self) {
   const errors: unknown[] = []
   const silent = { info: () => {}, debug: () => {}, error: (fields: unknown) => errors.push(fields) }
-  const rows = routes('1.2.3')
+  const rows = routes('1.2.3', self)
   const app = createApp({ rows, backend, log: silent as never, version: '1.2.3', serverName: 'here' })
   const touched = new Set<string>()
   const ask = async (

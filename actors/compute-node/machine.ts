@@ -44,7 +44,11 @@ export type ServerEvent =
 const RUN_GRACE_MS = 60_000
 
 const states = setup({
-  types: { context: {} as ServerContext, events: {} as ServerEvent, input: {} as { id: string } },
+  types: {
+    context: {} as ServerContext,
+    events: {} as ServerEvent,
+    input: {} as { id: string; fresh?: Partial<ServerContext> },
+  },
   actions: {
     keepSysinfo: noted,
     addTask: noted,
@@ -129,7 +133,7 @@ const heard = effect('answer', () => reply({}))
 export const computeNodeMachine = states.createMachine({
   id: 'cn',
   options: { maxIterations: 1000 },
-  context: ({ input }) => newServer(input?.id ?? ''),
+  context: ({ input }) => ({ ...newServer(input?.id ?? ''), ...input?.fresh }),
   initial: 'unregistered',
   states: {
     unregistered: { on: { register: register(true) } },

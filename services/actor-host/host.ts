@@ -1,6 +1,6 @@
 /** An actor host put together: the runtime with the real machines, and what its owner keeps in memory beside them. */
 import * as v from 'valibot'
-import { ACTORS, actorsWith } from '../../actors/actors.ts'
+import { ACTORS, actorsWith, type FreshServer } from '../../actors/actors.ts'
 import { rejection } from '../../actors/contract/errors.ts'
 import { SysinfoReport } from '../../actors/contract/messages.ts'
 import type { Reply } from '../../actors/contract/record.ts'
@@ -34,11 +34,19 @@ export interface ActorHostOptions {
   log: Log
   /** How long tickets that have ended stay readable; default 30 days. */
   ticketKeptMs?: number
+  /** What new servers begin with. */
+  fresh?: FreshServer
 }
 
 const lookEveryMs = 1_000
 
-export function createActorHost({ nc, hostId, log, ticketKeptMs = TICKET_KEPT_MS }: ActorHostOptions): ActorHost {
+export function createActorHost({
+  nc,
+  hostId,
+  log,
+  ticketKeptMs = TICKET_KEPT_MS,
+  fresh = {},
+}: ActorHostOptions): ActorHost {
   const { call } = createCaller(nc, `host-${hostId}`)
   const fleet = createFleet()
   const recordOf = (serverUuid: string) => call('cn', serverUuid, 'get', {})
@@ -53,7 +61,7 @@ export function createActorHost({ nc, hostId, log, ticketKeptMs = TICKET_KEPT_MS
     nc,
     hostId,
     kinds: Object.keys(ACTORS).filter(isKind),
-    decide: createDecide(actorsWith({ ticketKeptMs })),
+    decide: createDecide(actorsWith({ ticketKeptMs, fresh })),
     log,
     calls: {
       'cn.cmd.read': createRead(nc),

@@ -18,6 +18,7 @@ try {
 
 async function run(config: Config): Promise<void> {
   const log = pino({ level: config.logLevel, base: { process: 'actor-host', host: config.hostId } })
+  if (config.idle.length > 0) log.info({ settings: config.idle }, 'these settings change nothing here')
   const nc = await connectNats({
     servers: serversOf(config.natsUrl),
     name: `actor-host ${config.hostId}`,
@@ -26,7 +27,9 @@ async function run(config: Config): Promise<void> {
   })
   await checkServer(nc, { mappings: 'commands' })
   await checkProvisioned(nc)
-  const host = createActorHost({ nc, hostId: config.hostId, log, ticketKeptMs: config.ticketKeptMs })
+  const { hostId, ticketKeptMs, datacenter, smtEnabled } = config
+  const fresh = { datacenter, ...(smtEnabled === undefined ? {} : { boot_params: { smt_enabled: smtEnabled } }) }
+  const host = createActorHost({ nc, hostId, log, ticketKeptMs, fresh })
   await host.start()
   const withdraw = await announce(nc, {
     name: 'actor-host',

@@ -16,6 +16,7 @@ try {
 
 async function run(config: Config): Promise<void> {
   const log = pino({ level: config.logLevel, base: { process: 'allocator', allocator: config.allocatorId } })
+  if (config.idle.length > 0) log.info({ settings: config.idle }, 'these settings change nothing here')
   const nc = await connectNats({
     servers: serversOf(config.natsUrl),
     name: `allocator ${config.allocatorId}`,

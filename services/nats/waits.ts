@@ -15,6 +15,8 @@ export interface Waits {
     predicate: (value: unknown) => boolean,
     options: { deadlineMs: number; signal?: AbortSignal },
   ): Promise<unknown | undefined>
+  /** Keys that are waited for, with how many wait. */
+  waiting(): { key: string; waiters: number }[]
   close(): void
 }
 
@@ -95,6 +97,7 @@ export function openWaits(nc: NatsConnection, bucket: Bucket): Waits {
         signal?.addEventListener('abort', aborted, { once: true })
         void reread(key, group)
       }),
+    waiting: () => [...waiting].map(([key, { waiters }]) => ({ key, waiters: waiters.size })),
     close: () => follower.close(),
   }
 }

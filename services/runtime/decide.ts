@@ -183,7 +183,7 @@ function draftOf(definition: ActorKind, kind: string, id: string, record: ActorR
             ? definition.migrate(record.snapshot, record.version)
             : record.snapshot) as never,
         )
-      : initialTransition(machine, { id })[0],
+      : initialTransition(machine, { id, ...definition.input })[0],
     outbox: record?.outbox ?? [],
     timers: { ...record?.timers },
     replies: { ...record?.replies },

@@ -40,7 +40,7 @@ test.before(async () => {
   await provision(nc)
   records = openRecords(nc)
   call = createCaller(nc, 'tester').call
-  host = createActorHost({ nc: hostNc, hostId: 'one', log })
+  host = createActorHost({ nc: hostNc, hostId: 'one', log, fresh: { datacenter: 'east-1' } })
   await host.start()
 })
 test.after(async () => {
@@ -71,6 +71,12 @@ function listen(uuid: string, answer: (what: string, payload: unknown) => Reply 
   })
   return () => subscription.unsubscribe()
 }
+
+test('a node that registers is of the datacenter that its host is configured for', async () => {
+  const uuid = await newServer()
+  const record = (await records.get('cn', uuid))?.value as ActorRecord
+  assert.is(record.snapshot.context['datacenter'], 'east-1')
+})
 
 test('a sysinfo registers a node and is kept as it was sent', async () => {
   const uuid = await newServer()

@@ -56,7 +56,8 @@ function statusOf(row: AnyRow, code: ErrorCode): number {
 
 /** Codes that every entry documents but that these rows cannot come to: they ask nobody. */
 function neverOf(row: AnyRow, code: ErrorCode): boolean {
-  const asksNobody = ['Help', 'Ping', 'OpenApi', 'MachineList', 'ServerEventHeartbeat']
+  const itself = ['LogLevelGet', 'LogLevelSet', 'Info', 'Diagnostics']
+  const asksNobody = ['Help', 'Ping', 'OpenApi', 'MachineList', 'ServerEventHeartbeat', ...itself]
   const asked: ErrorCode[] = ['ServiceUnavailableError', 'InternalError', 'IdempotencyKeyReused']
   if (['ServerWaitlistGetTicketByPost', 'ServerCapacity'].includes(row.name) && code === 'IdempotencyKeyReused')
     return true
