@@ -5,12 +5,14 @@
 import { join } from 'node:path'
 import * as v from 'valibot'
 import { rejection } from '../actors/contract/errors.ts'
-import { TaskOffer } from '../actors/contract/messages.ts'
+import { TaskCancel, TaskOffer } from '../actors/contract/messages.ts'
 import { HEARTBEAT_MS, type Sysinfo } from '../actors/contract/server.ts'
 import { abortable, childOf, pause, within } from './abort.ts'
 import { answerRead } from './answer-read.ts'
 import { openExecutor, vmLane } from './executor.ts'
 import { type Hypervisor, HypervisorError } from './hypervisor.ts'
+import { imageMaxBytes, openImages } from './images/images.ts'
+import { fetcher } from './install/fetch.ts'
 import { openInstalls } from './install/installs.ts'
 import { openJournal } from './journal.ts'
 import { openLanes } from './lanes.ts'
@@ -19,20 +21,24 @@ import type { Log } from './log.ts'
 import { openReporter } from './reporter.ts'
 import { takeStatus } from './status-event.ts'
 import { openStatusLoop, type StatusTimings, statusTimings } from './status-loop.ts'
-import { sysinfoOf } from './sysinfo.ts'
+import { takeSysinfo } from './sysinfo.ts'
 import { defaultTimings, type Timings } from './tasks/task.ts'
-import type { Tools } from './tools.ts'
+import type { NodeTools, Tools } from './tools.ts'
 
 export interface AgentOptions {
   serverUuid: string
   /** Opened. */
   hypervisor: Hypervisor
   link: Link
+  tools: NodeTools
   /** Holds journal, installs and installers. */
   stateDir: string
   log: Log
-  /** Host names that installers may come from; absent: all. */
+  /** Host names that installers and images may come from; absent: all. */
   installAllow?: readonly string[]
+  /** Where images come from that no caller gives an address for, and the most bytes an image may have. */
+  imageService?: string
+  imageMaxBytes?: number
   timings?: Partial<Timings & StatusTimings & { heartbeatMs: number; reconcileMs: number }>
 }
 
@@ -58,7 +64,19 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const journal = await openJournal(join(stateDir, 'journal'), onDamaged)
   const allowed = options.installAllow ? { allowedHosts: options.installAllow } : {}
   const installs = await openInstalls({ stateDir, onDamaged, ...allowed })
-  const tools: Tools = { installs }
+  const images = await openImages({
+    stateDir,
+    web: fetcher(allowed),
+    maxBytes: options.imageMaxBytes ?? imageMaxBytes,
+    ...(options.imageService ? { service: options.imageService } : {}),
+  })
+  const tools: Tools = {
+    ...options.tools,
+    installs,
+    images,
+    sysinfo: hypervisor => takeSysinfo(serverUuid, hypervisor, options.tools),
+    history: () => [...journal.history(), ...journal.open().filter(({ offer }) => !journal.remembered(offer.id))],
+  }
   const lanes = openLanes({ parallel: parallelTasks, slotHoldMs })
   const reporter = openReporter(link, log)
   const now = Date.now
@@ -99,8 +117,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
 
   let told = ''
   async function tellSysinfo(signal: AbortSignal, how: { always: boolean }): Promise<Sysinfo> {
-    const host = await within(lookLimitMs, signal, stuck, () => hypervisor.inventory())
-    const sysinfo = sysinfoOf(serverUuid, hypervisor.kind, host)
+    const sysinfo = await within(lookLimitMs, signal, stuck, () => tools.sysinfo(hypervisor))
     const text = JSON.stringify(sysinfo)
     if (how.always || text !== told) await reporter.sysinfo(sysinfo, signal)
     told = text
@@ -128,6 +145,24 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       }
     }
   }
+  let greetings = 0
+  const startGreeting = () => {
+    greeting.abort(new Error('a newer connection'))
+    greeting.release()
+    greeting = childOf(stopping.signal)
+    greetings += 1
+    greetUntilDone(greeting.signal)
+      .catch(() => {})
+      .finally(() => {
+        greetings -= 1
+      })
+  }
+  // Its record was deleted, or lost: it is a new node to the fleet. While it greets, that is being said already.
+  reporter.onUnknown(() => {
+    if (greetings > 0 || stopping.signal.aborted) return
+    log.warn('there is no record of this node: it registers again')
+    startGreeting()
+  })
 
   const stopListening = hypervisor.onChange(() => {
     status.changed()
@@ -140,16 +175,17 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         return { error: rejection('InvalidParameters', `no task offer: ${v.summarize(offer.issues)}`) }
       return executor.accept(offer.output)
     },
+    cancel: async payload => {
+      const told = v.safeParse(TaskCancel, payload)
+      if (!told.success) return { error: rejection('InvalidParameters', 'no id of a task') }
+      executor.cancel(told.output.id)
+      return { value: {} }
+    },
     read: payload => answerRead({ serverUuid, hypervisor, ...tools }, payload, stopping.signal),
   })
   executor.resume()
   sweepInstalls()
-  link.onConnected(() => {
-    greeting.abort(new Error('a newer connection'))
-    greeting.release()
-    greeting = childOf(stopping.signal)
-    greetUntilDone(greeting.signal).catch(() => {})
-  })
+  link.onConnected(startGreeting)
   link.beat()
   const beats = setInterval(() => link.beat(), timings.heartbeatMs)
   const reconciles = setInterval(() => {

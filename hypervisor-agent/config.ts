@@ -26,6 +26,13 @@ export interface AgentConfig {
   /** Nic tag -> bridge; absent where it was not given. */
   nicTags?: Record<string, string>
   installAllow?: string[]
+  /** Without a slash at the end. */
+  imageService?: string
+  imageMaxBytes: number
+  /** Absent: scripts of callers are not run. `user`: as whom, if not as the agent's own. */
+  execute?: { user?: string }
+  /** Program and arguments that reboot the host. */
+  rebootCommand?: string[]
   logLevel: string
   /** Set by systemd for a unit with Type=notify and WatchdogSec. */
   notifySocket?: string
@@ -59,7 +66,11 @@ export function agentConfig(env: Readonly<Record<string, string | undefined>> = 
     ...(s.NATS_SEED_FILE ? { natsSeedFile: s.NATS_SEED_FILE } : {}),
     ...(s.SERVER_UUID ? { serverUuid: s.SERVER_UUID } : {}),
     ...(s.NIC_TAGS ? { nicTags: s.NIC_TAGS } : {}),
+    imageMaxBytes: s.IMAGE_MAX_GIB * 1024 ** 3,
+    ...(s.IMGAPI_URL ? { imageService: s.IMGAPI_URL } : {}),
     ...(s.INSTALL_ALLOW ? { installAllow: s.INSTALL_ALLOW } : {}),
+    ...(s.EXECUTE === 'on' ? { execute: s.EXECUTE_USER ? { user: s.EXECUTE_USER } : {} } : {}),
+    ...(s.REBOOT_COMMAND ? { rebootCommand: s.REBOOT_COMMAND } : {}),
     ...(s.NOTIFY_SOCKET ? { notifySocket: s.NOTIFY_SOCKET } : {}),
     ...(s.WATCHDOG_USEC ? { watchdogMs: s.WATCHDOG_USEC / 1000 } : {}),
   }
@@ -132,6 +143,25 @@ const Settings = v.pipe(
             .filter(Boolean),
         ),
         v.array(v.pipe(v.string(), v.regex(/^[a-z0-9.:[\]-]+$/, 'must be host names, comma separated'))),
+      ),
+    ),
+    IMGAPI_URL: v.optional(
+      v.pipe(
+        v.string(),
+        v.regex(/^https?:\/\/[^\s?#]+$/, 'must be an http or https URL without ? and #'),
+        v.transform(text => text.replace(/\/+$/, '')),
+      ),
+    ),
+    IMAGE_MAX_GIB: v.optional(whole(1, 65_536), '256'),
+    EXECUTE: v.optional(v.picklist(['on', 'off'], 'must be on or off'), 'off'),
+    EXECUTE_USER: v.optional(
+      v.pipe(v.string(), v.regex(/^[A-Za-z_][A-Za-z0-9_.-]{0,31}$/, 'must be the name of a user of this machine')),
+    ),
+    REBOOT_COMMAND: v.optional(
+      v.pipe(
+        v.string(),
+        v.transform(text => text.split(/\s+/).filter(Boolean)),
+        v.minLength(1, 'must be a program with its arguments, such as systemctl reboot'),
       ),
     ),
     LOG_LEVEL: v.optional(LogLevelName, 'info'),

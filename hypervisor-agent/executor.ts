@@ -43,6 +43,8 @@ export interface ExecutorOptions {
 export interface Executor {
   /** Takes a task on: {value: {accepted: true}} once it is in the journal. A known one is accepted again. */
   accept(offer: TaskOffer): Promise<Reply>
+  /** The owner has ended this task: what is under way stops at once, what has not begun does not begin. Unknown ones are left so. */
+  cancel(taskId: string): void
   /** Goes on with what the journal holds; once, at start. */
   resume(): void
   /** VMs that are being made now, and the task that makes each. */
@@ -73,6 +75,9 @@ export function openExecutor(options: ExecutorOptions): Executor {
   const limitMsOf = options.limitMsOf ?? (task => TASKS[task].limitMs)
   const stopping = abortable()
   const following = new Set<string>()
+  /** Ended by their owner while they are followed; and how to stop the ones at work. */
+  const cancelled = new Set<string>()
+  const stops = new Map<string, () => void>()
 
   async function accept(offer: TaskOffer): Promise<Reply> {
     if (!isTask(offer.task)) return { error: rejection('TaskNotSupported', `this agent does not know ${offer.task}`) }
@@ -110,7 +115,10 @@ export function openExecutor(options: ExecutorOptions): Executor {
     }
     goOn()
       .catch(() => {})
-      .finally(() => following.delete(id))
+      .finally(() => {
+        following.delete(id)
+        cancelled.delete(id)
+      })
   }
 
   /** Sees a task through, from wherever it is. */
@@ -126,7 +134,7 @@ export function openExecutor(options: ExecutorOptions): Executor {
         const isOld = first.go && performance.now() - askedAt > leaveLifetimeMs
         const { go } = isOld ? await ask() : first
         if (stopping.signal.aborted) return
-        if (go) await carryOut(entry)
+        if (go && !cancelled.has(id)) await carryOut(entry)
         // Its owner has ended it meanwhile; what was begun is taken back.
         else if (entry.began_at !== null)
           await undo(entry, { code: 'TaskCancelled', message: ERRORS.TaskCancelled.text })
@@ -168,8 +176,10 @@ export function openExecutor(options: ExecutorOptions): Executor {
     const ending = childOf(stopping.signal)
     const limitMs = limitMsOf(name)
     const timer = setTimeout(() => ending.abort(timedOut(`the task did not end within ${limitMs / 1000} s`)), limitMs)
-    const cancelled = () => ending.abort(new HypervisorError('TaskCancelled', ERRORS.TaskCancelled.text))
-    const progress = progressOf(entry, ending.signal, cancelled)
+    const stop = () => ending.abort(new HypervisorError('TaskCancelled', ERRORS.TaskCancelled.text))
+    const progress = progressOf(entry, ending.signal, stop)
+    stops.set(entry.offer.id, stop)
+    if (cancelled.has(entry.offer.id)) stop()
     try {
       const params = v.parse(TASKS[name].params, entry.offer.params)
       const run = () => handlerOf(name).run(contextOf(entry, ending.signal, progress), params as never)
@@ -181,6 +191,7 @@ export function openExecutor(options: ExecutorOptions): Executor {
       return { failure: failureOf(error) }
     } finally {
       clearTimeout(timer)
+      stops.delete(entry.offer.id)
       ending.release()
       ending.abort(new HypervisorError('TaskCancelled', 'the task is over'))
     }
@@ -284,6 +295,11 @@ export function openExecutor(options: ExecutorOptions): Executor {
 
   return {
     accept,
+    cancel: taskId => {
+      if (!following.has(taskId)) return
+      cancelled.add(taskId)
+      stops.get(taskId)?.()
+    },
     resume: () => {
       for (const entry of journal.open()) follow(entry)
     },
@@ -308,6 +324,7 @@ function isTask(name: string): name is TaskName {
 function laneOf(offer: TaskOffer): string | null {
   const { serial } = TASKS[offer.task as TaskName]
   if (serial === 'vm') return vmLane(vmOf(offer) ?? offer.id)
+  if (serial === 'node') return 'node'
   return serial === 'network' ? `network:${String(offer.params['name'])}` : null
 }
 

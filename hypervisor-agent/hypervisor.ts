@@ -8,8 +8,12 @@
 import type { ErrorCode } from '../actors/contract/errors.ts'
 import type { NetworkSummary } from '../actors/contract/server.ts'
 import type { VmSpec, VmSummary } from '../actors/contract/vm.ts'
+import type { ImageVolumes } from './images/volumes.ts'
+import type { NodeStorage } from './node-storage.ts'
+import type { Devices } from './devices.ts'
+import type { Snapshots } from './snapshots.ts'
 
-export interface Hypervisor {
+export interface Hypervisor extends Devices, ImageVolumes, NodeStorage, Snapshots {
   readonly kind: 'libvirt' | 'simulated'
 
   /** Connects and registers for events before it resolves; throws HypervisorUnavailable with a line an operator can act on. */
@@ -74,7 +78,7 @@ export interface VmDetail extends VmState {
   vcpus: number
   autostart: boolean
   disks: { target: string; path: string; size_bytes: number; allocated_bytes?: number; image?: string }[]
-  nics: { mac: string; network?: string; bridge?: string; vlan?: number; model?: string; interface?: string }[]
+  nics: { mac: string; network?: string; bridge?: string; nic_tag?: string; vlan?: number; model?: string; interface?: string }[]
   vnc?: { host: string; port: number }
   console_log?: string
   pid?: number
@@ -95,7 +99,8 @@ export interface HostInventory {
   memory_available_mib: number
   boot_time_s: number
   disks: { name: string; size_bytes: number }[]
-  nics: { name: string; mac: string; address?: string; link: 'up' | 'down' | 'unknown' }[]
+  /** `bridge`: the Open vSwitch bridge that it is a port of. */
+  nics: { name: string; mac: string; address?: string; link: 'up' | 'down' | 'unknown'; bridge?: string }[]
   /** Open vSwitch bridges and the nic tags that lead to them. */
   bridges: { name: string; nic_tags: string[] }[]
   pools: { name: string; path?: string; size_bytes: number; available_bytes: number }[]

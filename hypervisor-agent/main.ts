@@ -1,9 +1,10 @@
 /** The agent's process: reads its settings, opens its hypervisor, connects, and works until it is told to stop. */
 import { connectNats, type NatsConnection } from '../services/nats/connect.ts'
-import { type Agent, startAgent } from './agent.ts'
+import type { Agent } from './agent.ts'
 import { agentConfig } from './config.ts'
 import { openLink } from './link.ts'
 import { openLog } from './log.ts'
+import { startNode } from './node.ts'
 import { openNodes } from './nodes.ts'
 import { serviceManager } from './service-manager.ts'
 import { holdStateDir } from './state-lock.ts'
@@ -82,18 +83,21 @@ async function run(): Promise<void> {
   }
 
   let shared: NatsConnection | undefined
-  for (const { serverUuid, stateDir, hypervisor } of nodes) {
+  for (const { serverUuid, stateDir, hypervisor, tools } of nodes) {
     const isOwn = nodes.length === 1 || natsSeedFile?.includes('{uuid}')
     const nc: NatsConnection = isOwn || !shared ? await connect(serverUuid) : shared
     shared = nc
     agents.push(
-      await startAgent({
+      await startNode({
         serverUuid,
         stateDir,
         hypervisor,
-        link: openLink(nc, serverUuid),
+        tools,
+        openLink: () => openLink(nc, serverUuid),
         log: log.child({ server_uuid: serverUuid }),
         ...(config.installAllow ? { installAllow: config.installAllow } : {}),
+        imageMaxBytes: config.imageMaxBytes,
+        ...(config.imageService ? { imageService: config.imageService } : {}),
       }),
     )
   }

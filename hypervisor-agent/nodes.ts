@@ -1,16 +1,25 @@
 /** The nodes of an agent process, each with its identity, its state folder and its opened hypervisor. */
 import { join } from 'node:path'
 import type { AgentConfig } from './config.ts'
+import type { HostControl } from './host/host-control.ts'
+import { linuxHost } from './host/linux.ts'
+import { type NicTags, openNicTags } from './host/nic-tags.ts'
+import { openResetMark } from './host/reset-mark.ts'
+import { openScripts } from './host/scripts.ts'
 import type { Hypervisor } from './hypervisor.ts'
 import { serverIdentity } from './identity.ts'
 import { libvirtHypervisor } from './libvirt/libvirt.ts'
 import { openVswitch } from './openvswitch/bridges.ts'
+import { simulatedNicTags } from './simulated/host.ts'
+import { simulatedHostControl } from './simulated/host-control.ts'
 import { simulatedHypervisor } from './simulated/simulated.ts'
+import type { NodeTools } from './tools.ts'
 
 export interface Node {
   serverUuid: string
   stateDir: string
   hypervisor: Hypervisor
+  tools: NodeTools
 }
 
 /** One node, or several simulated ones, each with a folder of its own. */
@@ -24,26 +33,46 @@ export async function openNodes(config: AgentConfig, note: (line: string) => voi
 
 async function openNode(config: AgentConfig, stateDir: string, note: (line: string) => void): Promise<Node> {
   const serverUuid = await serverIdentity(stateDir, config.serverUuid)
-  const hypervisor = hypervisors[config.hypervisor](config, { serverUuid, stateDir, note })
+  const nicTags = await openNicTags({ stateDir, configured: config.nicTags ?? defaultNicTags[config.hypervisor] })
+  const { hypervisor, host } = hypervisors[config.hypervisor](config, { serverUuid, stateDir, note, nicTags })
   await hypervisor.open()
-  return { serverUuid, stateDir, hypervisor }
+  const scripts = await openScripts({ stateDir, ...(config.execute ? { allowed: config.execute } : {}) })
+  const resetMark = await openResetMark(stateDir)
+  return { serverUuid, stateDir, hypervisor, tools: { host, nicTags, scripts, resetMark } }
+}
+
+const defaultNicTags: Record<AgentConfig['hypervisor'], Readonly<Record<string, string>>> = {
+  libvirt: {},
+  simulated: simulatedNicTags,
 }
 
 interface Place {
   serverUuid: string
   stateDir: string
   note: (line: string) => void
+  nicTags: NicTags
 }
 
-const hypervisors: Record<AgentConfig['hypervisor'], (config: AgentConfig, place: Place) => Hypervisor> = {
-  libvirt: ({ libvirt, nicTags = {} }, { note }) =>
-    libvirtHypervisor({ ...libvirt, nicTags, openvswitch: openVswitch({ nicTags, note }) }),
-  simulated: ({ simulatedDelayMs: delay, nicTags }, { serverUuid, stateDir }) =>
-    simulatedHypervisor({
+const hypervisors: Record<AgentConfig['hypervisor'], (config: AgentConfig, place: Place) => Opened> = {
+  libvirt: ({ libvirt, rebootCommand }, { stateDir, note, nicTags: { byTag: nicTags } }) => ({
+    hypervisor: libvirtHypervisor({ ...libvirt, nicTags, openvswitch: openVswitch({ nicTags, note }) }),
+    host: linuxHost({ stateDir, ...(rebootCommand ? { rebootCommand } : {}) }),
+  }),
+  simulated: ({ simulatedDelayMs: delay, nicTags: configured }, { serverUuid, stateDir, nicTags }) => {
+    const hypervisor = simulatedHypervisor({
       seed: serverUuid,
       folder: stateDir,
       images: { 'debian-12': 2048 },
       delays: { call: delay, boot: 10 * delay, acpi: 25 * delay, install: 150 * delay },
-      ...(nicTags ? { nicTags } : {}),
-    }),
+      nicTags: nicTags.byTag,
+      // What was changed over the API changes no bridges.
+      bridges: [...new Set(Object.values(configured ?? simulatedNicTags))],
+    })
+    return { hypervisor, host: simulatedHostControl({ hypervisor, goneAfterMs: 10 * delay, downMs: 100 * delay }) }
+  },
+}
+
+interface Opened {
+  hypervisor: Hypervisor
+  host: HostControl
 }

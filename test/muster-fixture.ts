@@ -11,9 +11,9 @@ import { join } from 'node:path'
 import { pino } from 'pino'
 import { capacities } from '../actors/allocation/capacity.ts'
 import { KNOBS } from '../actors/allocation/fleet.ts'
-import { startAgent } from '../hypervisor-agent/agent.ts'
 import { openLink } from '../hypervisor-agent/link.ts'
-import { type SimulatedHypervisor, simulatedHypervisor } from '../hypervisor-agent/simulated/simulated.ts'
+import { startNode } from '../hypervisor-agent/node.ts'
+import type { SimulatedHypervisor } from '../hypervisor-agent/simulated/simulated.ts'
 import { projectDir } from '../scripts/config.ts'
 import { createActorHost } from '../services/actor-host/host.ts'
 import { startAllocator } from '../services/allocator/allocator.ts'
@@ -21,6 +21,7 @@ import { connectNats, type NatsConnection } from '../services/nats/connect.ts'
 import { provision } from '../services/nats/provision.ts'
 import { eventually } from './eventually.ts'
 import { startNats, type TestNats } from './nats.ts'
+import { openSimulatedNode } from './simulated-node.ts'
 
 const silent = pino({ level: 'silent' })
 
@@ -89,12 +90,13 @@ export async function startMuster({ nodes = 1 } = {}): Promise<MusterFixture> {
     node: async (delayMs = 1) => {
       const uuid = randomUUID()
       const stateDir = mkdtempSync(join(tmpdir(), 'muster-node-'))
-      const hypervisor = simulatedHypervisor({ seed: uuid, delays: { call: delayMs, boot: delayMs, acpi: delayMs } })
-      await hypervisor.open()
+      const delays = { call: delayMs, boot: delayMs, acpi: delayMs }
+      const { hypervisor, tools } = await openSimulatedNode({ seed: uuid, stateDir, delays, execute: {} })
       const agentNc = await connection(uuid)
       const timings = { settleMs: 20, apartMs: 60, heartbeatMs: 500, pressEveryMs: 40, lookEveryMs: 20 }
-      const link = openLink(agentNc, uuid)
-      const agent = await startAgent({ serverUuid: uuid, hypervisor, link, stateDir, log: silent, timings })
+      const openAgentLink = () => openLink(agentNc, uuid)
+      const node = { serverUuid: uuid, hypervisor, tools, openLink: openAgentLink, stateDir, log: silent, timings }
+      const agent = await startNode(node)
       undo.push(
         () => rmSync(stateDir, { recursive: true, force: true }),
         () => hypervisor.close(),

@@ -38,8 +38,20 @@ export const ImageName = v.pipe(
   v.regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/, 'must be letters, digits, dots, underscores, hyphens; at most 128'),
 )
 
+/** Name of a VM's snapshot: it becomes part of file names on the node. */
+export const SnapshotName = v.pipe(
+  v.string(),
+  v.regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'must be letters, digits, dots, underscores, hyphens; at most 64'),
+)
+
 /** EUI-48 address of a unicast NIC. */
 export const Mac = v.pipe(
   v.string(),
   v.regex(/^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$/i, 'must be a unicast MAC address such as 52:54:00:12:34:56'),
+)
+
+/** A nic tag: the name for a network that many nodes reach through a bridge of their own. */
+export const NicTag = v.pipe(
+  v.string(),
+  v.regex(/^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$/, 'must be letters, digits, dots, underscores, hyphens; at most 64'),
 )

@@ -1,15 +1,23 @@
 /** Tasks: the table of all kinds, and the record that TaskGet shows. A new task is a row in `tasks/`, a route row and a file of the agent. */
 import * as v from 'valibot'
 import { NetworkName, Uuid } from './ids.ts'
+import { IMAGE_TASKS } from './tasks/images.ts'
 import type { TaskKind } from './tasks/kind.ts'
+import { MIGRATION_TASKS } from './tasks/migrate.ts'
 import { NETWORK_TASKS } from './tasks/network.ts'
 import { NOP_TASKS } from './tasks/nop.ts'
+import { SERVER_TASKS } from './tasks/server.ts'
 import { VM_TASKS } from './tasks/vm.ts'
+import { VM_CHANGE_TASKS } from './tasks/vm-changes.ts'
+import { VM_SNAPSHOT_TASKS } from './tasks/vm-snapshots.ts'
 
 /** Wire name -> parameters, result, limit (cnapi-behaviour §5.6; 3600 s is the documented limit of any task). */
-export const TASKS = { ...VM_TASKS, ...NETWORK_TASKS, ...NOP_TASKS } as const satisfies Record<string, TaskKind>
+export const TASKS = { ...VM_TASKS, ...MIGRATION_TASKS, ...VM_CHANGE_TASKS, ...VM_SNAPSHOT_TASKS, ...NETWORK_TASKS, ...NOP_TASKS, ...SERVER_TASKS, ...IMAGE_TASKS } as const satisfies Record<string, TaskKind>
 
 export type TaskName = keyof typeof TASKS
+/** What a caller is given where several tasks make one: nobody works on it, its VM's actor ends it. */
+export const COMPOSED_TASKS = ['machine_migrate'] as const
+export type ComposedTask = (typeof COMPOSED_TASKS)[number]
 export const TASK_NAMES = Object.keys(TASKS) as TaskName[]
 export type TaskParams<N extends TaskName> = v.InferOutput<(typeof TASKS)[N]['params']>
 export type TaskResult<N extends TaskName> = v.InferOutput<(typeof TASKS)[N]['result']>
@@ -21,9 +29,13 @@ export const ACCEPT_LIMIT_MS = 60_000
 export const READS = {
   machine_load: { params: v.object({ uuid: Uuid }), limitMs: 60_000 },
   machine_info: { params: v.object({ uuid: Uuid, types: v.optional(v.array(v.string())) }), limitMs: 10_000 },
+  machine_snapshots: { params: v.object({ uuid: Uuid }), limitMs: 10_000 },
   network_list: { params: v.object({}), limitMs: 10_000 },
   network_load: { params: v.object({ name: NetworkName }), limitMs: 10_000 },
   domain_list: { params: v.object({}), limitMs: 10_000 },
+  image_list: { params: v.object({}), limitMs: 20_000 },
+  /** The last tasks of the agent, as CNAPI's node agents list them (cnapi-behaviour §5.7). */
+  task_history: { params: v.object({}), limitMs: 10_000 },
 } as const satisfies Record<string, { params: v.GenericSchema; limitMs: number }>
 
 export type ReadName = keyof typeof READS

@@ -36,6 +36,7 @@ export interface Installs {
   runs(uuid: string): Promise<void>
   /** The VM is stopped or removed on purpose: nothing follows its installer. Unknown VMs are success. */
   forget(uuid: string): Promise<void>
+  forgetAll(): Promise<void>
   isInstalling(uuid: string): boolean
   /** Adds `installing: true` to a running VM whose installer runs. */
   annotate<T extends VmState>(vm: T): T
@@ -101,6 +102,9 @@ export async function openInstalls(options: {
       // The caller's own arguments come last, where they win.
       const cmdline = [tree.cmdline, install.console ? tree.consoleCmdline : '', install.cmdline ?? '']
       return { kernelPath, initrdPath, cmdline: cmdline.filter(Boolean).join(' ') }
+    },
+    forgetAll: async () => {
+      for (const uuid of [...known.keys(), ...(await readdir(filesFolder))]) await forget(uuid)
     },
     begins: async (uuid, taskId) => {
       if (!known.has(uuid.toLowerCase())) await put({ uuid: uuid.toLowerCase(), task_id: taskId, state: 'starting' })

@@ -15,7 +15,7 @@ export interface HostOptions {
 }
 
 export async function hostInventory(libvirt: Libvirt, driver: string, options: HostOptions): Promise<HostInventory> {
-  const [node, memory, cpuModel, bootTime, disks, nics, bridges, pools, versions] = await Promise.all([
+  const [node, memory, cpuModel, bootTime, disks, nics, bridges, ports, pools, versions] = await Promise.all([
     libvirt.getNodeInfo(),
     hostMemory(),
     cpuModelName(),
@@ -23,6 +23,7 @@ export async function hostInventory(libvirt: Libvirt, driver: string, options: H
     hostDisks(),
     hostNics(),
     options.openvswitch.bridges(),
+    options.openvswitch.ports(),
     activePools(libvirt),
     hostVersions(libvirt, driver, options),
   ])
@@ -34,7 +35,10 @@ export async function hostInventory(libvirt: Libvirt, driver: string, options: H
     ...memory,
     boot_time_s: bootTime,
     disks,
-    nics,
+    nics: nics.map(nic => {
+      const bridge = ports[nic.name]
+      return bridge === undefined ? nic : { ...nic, bridge }
+    }),
     bridges: bridges.map(name => ({
       name,
       nic_tags: Object.keys(options.nicTags).filter(tag => options.nicTags[tag] === name),

@@ -4,10 +4,14 @@ import { type Hypervisor, type HypervisorChange, HypervisorError } from '../hype
 import type { OpenVswitch } from '../openvswitch/bridges.ts'
 import { type Connections, connections } from './connections.ts'
 import { defineVm, lookup, powerOff, removeVm } from './definition.ts'
+import { libvirtDevices } from './devices.ts'
 import { type DomainType, installerXml } from './domain-xml.ts'
 import { failure } from './failures.ts'
 import { hostInventory, hostMemory } from './host.ts'
+import { installImage, listImages, removeImage } from './images.ts'
 import { createNetwork, deleteNetwork, listNetworks } from './networks.ts'
+import { makePool, removeLeftovers } from './node-storage.ts'
+import { createSnapshot, deleteSnapshot, listSnapshots, rollbackSnapshot } from './snapshots.ts'
 import { type Vms, vms } from './vms.ts'
 import { openPool, storageFigures } from './volumes.ts'
 import { readDomain } from './xml-reading.ts'
@@ -219,6 +223,39 @@ export function libvirtHypervisor(options: LibvirtOptions): Hypervisor {
         await connections.work(uuid.toLowerCase(), stop, { urgent: true })
         await connections.work(uuid.toLowerCase(), libvirt => removeVm(libvirt, uuid, options))
       }),
+
+    ...libvirtDevices({ act, options: definition, reservedMib, forget: uuid => need().vms.forget(uuid) }),
+    listSnapshots: uuid =>
+      look(`list the snapshots of VM ${uuid}`, async ({ connections }) => {
+        const domain = await lookup(connections.look, uuid)
+        if (!domain) throw new HypervisorError('VmNotFound', `there is no VM ${uuid}`)
+        return listSnapshots(domain)
+      }),
+    createSnapshot: (uuid, wanted) =>
+      act('take a snapshot of', uuid, (domain, libvirt) => createSnapshot(domain, libvirt, wanted, options.pool)),
+    rollbackSnapshot: async (uuid, name) => {
+      await act('roll back', uuid, domain => rollbackSnapshot(domain, name, checkStart))
+      // libvirt tells of the definition, but not that its metadata was completed.
+      need().vms.forget(uuid)
+    },
+    deleteSnapshot: (uuid, name) => act('delete a snapshot of', uuid, domain => deleteSnapshot(domain, name)),
+
+    listImages: () => look('list the images', ({ connections }) => listImages(connections.look, options.pool)),
+    installImage: (name, file, how) =>
+      call(`install image ${name}`, ({ connections }) =>
+        connections.work(`image ${name}`, libvirt => installImage(libvirt, options.pool, name, file, how)),
+      ),
+    removeImage: name =>
+      call(`remove image ${name}`, ({ connections }) =>
+        connections.work(`image ${name}`, libvirt => removeImage(libvirt, options.pool, name)),
+      ),
+
+    makePool: () =>
+      call('make the storage pool', ({ connections }) =>
+        makePool(connections.look, { name: options.pool, path: options.poolPath }),
+      ),
+    removeLeftovers: () =>
+      call('remove what VMs have left', ({ connections }) => removeLeftovers(connections.look, options.pool)),
 
     listNetworks: () => look('list the networks', ({ connections }) => listNetworks(connections.look)),
     createNetwork: network =>

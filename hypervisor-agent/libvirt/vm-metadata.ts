@@ -3,7 +3,7 @@
  * it was not made by Muster.
  */
 import * as v from 'valibot'
-import type { VmSpec } from '../../actors/contract/vm.ts'
+import { NicSpec, type VmSpec } from '../../actors/contract/vm.ts'
 import { type Xml, xml } from './xml.ts'
 
 /** Name of the namespace; the number changes when the content cannot be read by earlier releases. */
@@ -24,7 +24,11 @@ const VmMetadata = v.object({
   cpu_cap: v.optional(v.number()),
   quota_gib: v.optional(v.number()),
   /** As asked for, in order: what sda, sdb, ... were made from. */
-  disks: v.array(v.object({ size_mib: v.number(), image: v.optional(v.string()) })),
+  disks: v.array(
+    v.object({ size_mib: v.number(), image: v.optional(v.string()), slot: v.optional(v.number()) }),
+  ),
+  /** As asked for: the definition says where they are plugged in, this by which tag. Absent in those of before it was kept. */
+  nics: v.optional(v.array(NicSpec)),
   customer_metadata: record,
   internal_metadata: record,
   tags: record,
@@ -42,6 +46,7 @@ export function vmMetadata(spec: VmSpec, made: { taskId: string; createdAtMs: nu
     ...(spec.cpu_cap === undefined ? {} : { cpu_cap: spec.cpu_cap }),
     ...(spec.quota_gib === undefined ? {} : { quota_gib: spec.quota_gib }),
     disks: spec.disks,
+    nics: spec.nics,
     customer_metadata: spec.customer_metadata ?? {},
     internal_metadata: spec.internal_metadata ?? {},
     tags: spec.tags ?? {},

@@ -5,7 +5,7 @@
 import { readFile } from 'node:fs/promises'
 import { type DomainLifecycleEvent, type DomainStats, isLibvirtError, type Hypervisor as Libvirt } from 'node-libvirt'
 import type { VmDetail, VmState } from '../hypervisor.ts'
-import { diskTarget } from './domain-xml.ts'
+import { targetOf } from '../shape.ts'
 import { mib, volumeSizes } from './volumes.ts'
 import { type ReadDomain, readDomain } from './xml-reading.ts'
 
@@ -109,10 +109,13 @@ export function vms(libvirt: Libvirt, poolName: string): Vms {
         tags: metadata?.tags ?? {},
         quota: state.quota ?? gibOf([...sizes.values()].map(one => one.size_bytes / mib)),
         disks: now.disks.map(disk => {
-          const image = metadata?.disks.find((_, n) => diskTarget(n) === disk.target)?.image
+          const image = metadata?.disks.find(({ slot }, n) => targetOf(slot ?? n) === disk.target)?.image
           return { ...disk, ...(sizes.get(disk.path) ?? { size_bytes: 0 }), ...(image ? { image } : {}) }
         }),
-        nics: now.nics,
+        nics: now.nics.map(nic => {
+          const tag = metadata?.nics?.find(asked => asked.mac.toLowerCase() === nic.mac.toLowerCase())?.nic_tag
+          return tag === undefined ? nic : { ...nic, nic_tag: tag }
+        }),
         ...(running && now.vnc ? { vnc: now.vnc } : {}),
         ...(read.consoleLog ? { console_log: read.consoleLog } : {}),
         ...(running && pid !== undefined ? { pid } : {}),

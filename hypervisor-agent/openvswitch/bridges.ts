@@ -5,10 +5,13 @@
 import { execFile } from 'node:child_process'
 import { readdir } from 'node:fs/promises'
 import { promisify } from 'node:util'
+import { portTables, readPorts } from './ports.ts'
 
 export interface OpenVswitch {
   /** Names of the bridges. Never rejects. */
   bridges(): Promise<string[]>
+  /** Interface -> the bridge that it is a port of. Empty where Open vSwitch does not say. Never rejects. */
+  ports(): Promise<Record<string, string>>
   /** Undefined where Open vSwitch does not say. */
   version(): Promise<string | undefined>
 }
@@ -37,7 +40,20 @@ export function openVswitch({ nicTags, note, sources = host }: OpenVswitchOption
     noted.add(line)
     note(line)
   }
-  let last: { at: number; bridges: Promise<string[]> } | undefined
+  let last: { at: number; bridges: Promise<string[]>; ports: Promise<Record<string, string>> } | undefined
+  const now = () => {
+    const at = performance.now()
+    if (!last || at - last.at > freshMs)
+      last = {
+        at,
+        bridges: read(),
+        ports: sources
+          .ovsVsctl(portTables)
+          .then(readPorts)
+          .catch(() => ({})),
+      }
+    return last
+  }
 
   async function read(): Promise<string[]> {
     const names = await sources.ovsVsctl(['list-br']).then(
@@ -58,11 +74,8 @@ export function openVswitch({ nicTags, note, sources = host }: OpenVswitchOption
   }
 
   return {
-    bridges: () => {
-      const at = performance.now()
-      if (!last || at - last.at > freshMs) last = { at, bridges: read() }
-      return last.bridges
-    },
+    bridges: () => now().bridges,
+    ports: () => now().ports,
     version: () =>
       sources.ovsVsctl(['--version']).then(
         text => /\b(\d+\.\d+\.\d+)\b/.exec(text)?.[1],

@@ -1,9 +1,21 @@
 /** Every live read the agent answers. A row of table READS without a file here does not compile. */
 import { domain_list } from './domain_list.ts'
+import { image_list } from './image_list.ts'
 import { machine_info } from './machine_info.ts'
 import { machine_load } from './machine_load.ts'
+import { machine_snapshots } from './machine_snapshots.ts'
 import { network_list } from './network_list.ts'
 import { network_load } from './network_load.ts'
 import type { ReadHandlers } from './read.ts'
+import { task_history } from './task_history.ts'
 
-export const READ_HANDLERS: ReadHandlers = { machine_load, machine_info, network_list, network_load, domain_list }
+export const READ_HANDLERS: ReadHandlers = {
+  machine_load,
+  machine_snapshots,
+  machine_info,
+  network_list,
+  network_load,
+  domain_list,
+  image_list,
+  task_history,
+}

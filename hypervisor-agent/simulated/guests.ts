@@ -4,6 +4,9 @@ import { join } from 'node:path'
 import type { NetworkSummary } from '../../actors/contract/server.ts'
 import type { VmSpec } from '../../actors/contract/vm.ts'
 import type { VmDetail, VmState } from '../hypervisor.ts'
+import { targetOf } from '../shape.ts'
+import { type SimulatedHardware, shapeOf } from './devices.ts'
+import type { SimulatedContent, SimulatedSnapshot } from './snapshots.ts'
 
 export interface Guest {
   spec: VmSpec
@@ -18,18 +21,36 @@ export interface Guest {
   /** Present while it runs from an installer. JSON knows no Infinity: an endless one comes back without an end. */
   installer: { cmdline: string; ends_at: number } | null
   acpi: 'listens' | 'ignores'
+  /** What it runs with; null while it does not run. */
+  hardware?: SimulatedHardware | null
+  /** Volume by slot, where its disks have been changed; and volumes that no definition names, with their size in MiB. */
+  volumes?: Record<string, string>
+  loose?: Record<string, number>
+  snapshots?: SimulatedSnapshot[]
+  /** The snapshot it comes from. */
+  snapshot?: string | null
+  content?: SimulatedContent
 }
 
 export interface GuestStore {
   guests: Map<string, Guest>
   networks: Map<string, NetworkSummary>
   lastDomainId: number
+  machine: MachineState
   save(): void
+}
+
+/** What a simulated host itself remembers; absent: as its seed made it. */
+export interface MachineState {
+  boot?: { id: string; time_s: number }
+  hostname?: string
+  /** A reboot was asked for and has not happened yet. */
+  reboot_due?: true
 }
 
 /** Loads what the folder remembers; without a folder it starts empty and `save` does nothing. */
 export function guestStore(folder: string | undefined): GuestStore {
-  const store: GuestStore = { guests: new Map(), networks: new Map(), lastDomainId: 0, save: () => {} }
+  const store: GuestStore = { guests: new Map(), networks: new Map(), lastDomainId: 0, machine: {}, save: () => {} }
   if (!folder) return store
   mkdirSync(folder, { recursive: true })
   const file = join(folder, 'guests.json')
@@ -40,9 +61,15 @@ export function guestStore(folder: string | undefined): GuestStore {
   }
   for (const network of kept.networks) store.networks.set(network.name, network)
   store.lastDomainId = kept.last_domain_id
+  store.machine = kept.machine ?? {}
   store.save = () => {
-    const { guests, networks, lastDomainId } = store
-    const kept: Kept = { last_domain_id: lastDomainId, networks: [...networks.values()], guests: [...guests.values()] }
+    const { guests, networks, lastDomainId, machine } = store
+    const kept: Kept = {
+      last_domain_id: lastDomainId,
+      machine,
+      networks: [...networks.values()],
+      guests: [...guests.values()],
+    }
     writeFileSync(`${file}.new`, `${JSON.stringify(kept, null, 2)}\n`)
     renameSync(`${file}.new`, file)
   }
@@ -53,7 +80,8 @@ const mib = 1024 * 1024
 /** Sizes of a guest's disks; what a disk really takes is an eighth, as of a fresh system on thin volumes. */
 export const bytes = {
   mib,
-  capacity: (guest: Guest) => guest.spec.disks.reduce((sum, disk) => sum + disk.size_mib * mib, 0),
+  capacity: (guest: Guest) =>
+    [...guest.spec.disks.map(disk => disk.size_mib), ...Object.values(guest.loose ?? {})].reduce((a, b) => a + b, 0) * mib,
   allocated: (guest: Guest) => Math.floor(bytes.capacity(guest) / 8),
 }
 
@@ -93,9 +121,9 @@ export function vmDetail(guest: Guest): VmDetail {
     customer_metadata: spec.customer_metadata ?? {},
     internal_metadata: spec.internal_metadata ?? {},
     tags: spec.tags ?? {},
-    disks: spec.disks.map((disk, n) => ({
-      target: `sd${letters(n)}`,
-      path: `/var/lib/libvirt/images/${spec.uuid}-disk${n}.qcow2`,
+    disks: shapeOf(guest).disks.map(disk => ({
+      target: targetOf(disk.slot),
+      path: `/var/lib/libvirt/images/${disk.volume}`,
       size_bytes: disk.size_mib * mib,
       allocated_bytes: Math.floor((disk.size_mib * mib) / 8),
       ...(disk.image ? { image: disk.image } : {}),
@@ -103,6 +131,7 @@ export function vmDetail(guest: Guest): VmDetail {
     nics: spec.nics.map((nic, n) => ({
       mac: nic.mac.toLowerCase(),
       model: 'virtio',
+      ...(nic.nic_tag ? { nic_tag: nic.nic_tag } : {}),
       ...(nic.network ? { network: nic.network } : {}),
       ...(nic.bridge ? { bridge: nic.bridge } : {}),
       ...(nic.vlan_id ? { vlan: nic.vlan_id } : {}),
@@ -114,13 +143,9 @@ export function vmDetail(guest: Guest): VmDetail {
   }
 }
 
-/** a, b, ... z, aa, ab, ... as the kernel names SCSI disks. */
-function letters(n: number): string {
-  return n < 26 ? String.fromCharCode(97 + n) : letters(Math.floor(n / 26) - 1) + String.fromCharCode(97 + (n % 26))
-}
-
 interface Kept {
   last_domain_id: number
+  machine?: MachineState
   networks: NetworkSummary[]
   guests: Guest[]
 }

@@ -8,8 +8,10 @@ export interface HostOptions {
   hostname?: string
   memoryMib?: number
   poolGib?: number
-  /** Nic tag -> bridge. */
+  /** Nic tag -> bridge; may change while it runs. */
   nicTags?: Record<string, string>
+  /** Its Open vSwitch bridges; default those of the nic tags it starts with. */
+  bridges?: readonly string[]
   pool?: string
 }
 
@@ -17,10 +19,14 @@ export interface SimulatedHost {
   memoryMib: number
   poolBytes: number
   pool: string
-  bridges: HostInventory['bridges']
+  /** With the nic tags that lead to them now. */
+  bridges(): HostInventory['bridges']
   /** All that does not change while it runs. */
-  inventory: Omit<HostInventory, 'memory_available_mib' | 'pools'>
+  inventory: Omit<HostInventory, 'memory_available_mib' | 'pools' | 'bridges'>
 }
+
+/** Nic tag -> bridge of a simulated host that was given none. */
+export const simulatedNicTags: Readonly<Record<string, string>> = { admin: 'br0', external: 'br1' }
 
 const models = [
   { cpu_model: 'Intel(R) Xeon(R) Gold 6338 CPU @ 2.00GHz', cpu_cores: 64 },
@@ -36,11 +42,8 @@ export function simulatedHost(options: HostOptions): SimulatedHost {
   const chance = createHash('sha256').update(options.seed).digest()
   const pick = <T>(list: readonly T[], at: number): T => list[(chance[at] ?? 0) % list.length] as T
   const mac = (n: number) => ['52:54:00', hex(chance[8]), hex(chance[9]), hex((chance[10] ?? 0) + n)].join(':')
-  const tags = options.nicTags ?? { admin: 'br0', external: 'br1' }
-  const bridges = [...new Set(Object.values(tags))].map(name => ({
-    name,
-    nic_tags: Object.keys(tags).filter(tag => tags[tag] === name),
-  }))
+  const tags = options.nicTags ?? simulatedNicTags
+  const bridges = options.bridges ?? [...new Set(Object.values(tags))]
   const memoryMib = options.memoryMib ?? pick(memoryGib, 0) * 1024
   const poolBytes = (options.poolGib ?? pick(poolGib, 1)) * 1024 ** 3
   const { cpu_model, cpu_cores } = pick(models, 2)
@@ -48,7 +51,7 @@ export function simulatedHost(options: HostOptions): SimulatedHost {
     memoryMib,
     poolBytes,
     pool: options.pool ?? 'default',
-    bridges,
+    bridges: () => bridges.map(name => ({ name, nic_tags: Object.keys(tags).filter(tag => tags[tag] === name) })),
     inventory: {
       hostname: options.hostname ?? `sim-${chance.toString('hex').slice(0, 8)}`,
       cpu_model,
@@ -60,13 +63,13 @@ export function simulatedHost(options: HostOptions): SimulatedHost {
         { name: 'nvme0n1', size_bytes: poolBytes },
         { name: 'sda', size_bytes: 240_057_409_536 },
       ],
-      nics: bridges.map((_, n) => ({
+      nics: bridges.map((bridge, n) => ({
         name: `eth${n}`,
         mac: mac(n),
         link: 'up' as const,
+        bridge,
         ...(n === 0 ? { address: `10.${chance[11]}.${chance[12]}.${1 + ((chance[13] ?? 0) % 254)}` } : {}),
       })),
-      bridges,
       versions: {
         hypervisor: 'simulated',
         libvirt: '9.0.0',

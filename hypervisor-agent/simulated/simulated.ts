@@ -4,9 +4,14 @@
  */
 import type { VmSpec } from '../../actors/contract/vm.ts'
 import { type HostInventory, type Hypervisor, type HypervisorChange, HypervisorError } from '../hypervisor.ts'
+import { hardwareOf, simulatedDevices } from './devices.ts'
 import { type FaultPlan, faultPlan } from './faults.ts'
 import { bytes, type Guest, type GuestStore, guestStore, vmDetail, vmState } from './guests.ts'
+import { imageStore, simulatedImages, wholeImage } from './images.ts'
 import { type HostOptions, simulatedHost } from './host.ts'
+import { simulatedNodeStorage } from './node-storage.ts'
+import { type Power, powerOf } from './power.ts'
+import { contentOf, simulatedSnapshots } from './snapshots.ts'
 
 export interface SimulatedOptions extends HostOptions {
   /** Folder that remembers guests and networks, so that they outlive the agent; absent: in memory only. */
@@ -40,7 +45,13 @@ export interface World {
   removeImage(name: string): void
   /** Tells listeners that anything may have changed, as a reconnect does. */
   reconnect(): void
+  power: Power
+  /** Somebody removes the storage pool. */
+  removePool(): void
   guest(uuid: string): Guest | undefined
+  /** What the guest has on its disk and in its memory; a fresh boot's memory is empty. */
+  content(uuid: string): { disk: string; memory: string }
+  write(uuid: string, text: { disk?: string; memory?: string }): void
 }
 
 export interface SimulatedHypervisor extends Hypervisor {
@@ -57,12 +68,22 @@ export function simulatedHypervisor(options: SimulatedOptions): SimulatedHypervi
   const now = options.now ?? Date.now
   const delays = { ...defaultDelays, ...options.delays }
   const host = simulatedHost(options)
-  const images = new Map(Object.entries(options.images ?? {}))
+  const imagesKept = imageStore(options.folder, options.images ?? {})
+  const { images } = imagesKept
   const faults = faultPlan()
   const listeners = new Set<(change: HypervisorChange) => void>()
   const timers = new Map<string, NodeJS.Timeout>()
   const store: GuestStore = guestStore(options.folder)
   let isOpen = false
+  const power = powerOf({
+    store,
+    firstBootS: host.inventory.boot_time_s,
+    now,
+    start: guest => startGuest(guest, null),
+    stop: guest => stopGuest(guest, 'stopped', 'stopped'),
+    setOpen: open => void (isOpen = open),
+  })
+  const nodeStorage = simulatedNodeStorage(host.pool)
 
   const tell = (change: HypervisorChange) => {
     for (const listener of [...listeners]) listener(change)
@@ -85,10 +106,10 @@ export function simulatedHypervisor(options: SimulatedOptions): SimulatedHypervi
   }
 
   const usedMemoryMib = () =>
-    [...store.guests.values()].reduce((sum, guest) => sum + (guest.state === 'running' ? guest.spec.memory_mib : 0), 0)
+    [...store.guests.values()].reduce((sum, guest) => sum + (guest.state === 'running' ? (guest.hardware ?? guest.spec).memory_mib : 0), 0)
   const capacityBytes = () => [...store.guests.values()].reduce((sum, guest) => sum + bytes.capacity(guest), 0)
   const allocatedBytes = () => [...store.guests.values()].reduce((sum, guest) => sum + bytes.allocated(guest), 0)
-  const imagesBytes = () => [...images.values()].reduce((sum, mib) => sum + mib * bytes.mib, 0)
+  const imagesBytes = () => [...images.values()].reduce((sum, image) => sum + image.allocated_bytes, 0)
   const poolFreeBytes = () => Math.max(0, host.poolBytes - allocatedBytes() - imagesBytes())
 
   function later(uuid: string, ms: number, act: () => void): void {
@@ -109,7 +130,7 @@ export function simulatedHypervisor(options: SimulatedOptions): SimulatedHypervi
     if (guest.state !== 'running') return
     clearTimeout(timers.get(guest.spec.uuid))
     timers.delete(guest.spec.uuid)
-    Object.assign(guest, { state, domain_id: null, installer: null, modified_at: now() })
+    Object.assign(guest, { state, domain_id: null, installer: null, hardware: null, modified_at: now() })
     store.save()
     tell({ uuid: guest.spec.uuid, what })
   }
@@ -136,6 +157,7 @@ export function simulatedHypervisor(options: SimulatedOptions): SimulatedHypervi
       started_at: now(),
       modified_at: now(),
       installer,
+      hardware: hardwareOf(guest),
     })
     store.save()
     if (installer) later(guest.spec.uuid, installer.ends_at - now(), () => stopGuest(guest, 'stopped', 'stopped'))
@@ -144,17 +166,17 @@ export function simulatedHypervisor(options: SimulatedOptions): SimulatedHypervi
 
   const listens = (guest: Guest) => guest.acpi === 'listens' && now() - guest.started_at >= delays.boot
 
-  function checkNics(spec: VmSpec): void {
+  function checkNics(spec: Pick<VmSpec, 'nics'>): void {
     for (const nic of spec.nics) {
       if (nic.network && !store.networks.has(nic.network)) {
         throw new HypervisorError('NetworkNotFound', `there is no network ${nic.network}`)
       }
       if (nic.network) continue
-      if (nic.bridge && !host.bridges.some(bridge => bridge.name === nic.bridge)) {
+      if (nic.bridge && !host.bridges().some(bridge => bridge.name === nic.bridge)) {
         throw new HypervisorError('BridgeNotFound', `the server has no Open vSwitch bridge ${nic.bridge}`)
       }
       const tag = nic.nic_tag
-      if (!nic.bridge && tag && !host.bridges.some(bridge => bridge.nic_tags.includes(tag))) {
+      if (!nic.bridge && tag && !host.bridges().some(bridge => bridge.nic_tags.includes(tag))) {
         throw new HypervisorError('NicTagNotFound', `the server has no bridge for nic tag ${tag}`)
       }
     }
@@ -205,6 +227,7 @@ export function simulatedHypervisor(options: SimulatedOptions): SimulatedHypervi
     open: async () => {
       await faults.pass('open', undefined, 'before')
       isOpen = true
+      power.catchUp()
       for (const guest of store.guests.values()) {
         if (guest.installer) {
           later(guest.spec.uuid, guest.installer.ends_at - now(), () => stopGuest(guest, 'stopped', 'stopped'))
@@ -227,7 +250,14 @@ export function simulatedHypervisor(options: SimulatedOptions): SimulatedHypervi
       call('inventory', undefined, (): HostInventory => {
         const available = host.memoryMib - reservedMib - usedMemoryMib()
         const pool = { name: host.pool, size_bytes: host.poolBytes, available_bytes: poolFreeBytes() }
-        return { ...host.inventory, memory_available_mib: available, pools: [pool] }
+        return {
+          ...host.inventory,
+          hostname: power.hostname() ?? host.inventory.hostname,
+          boot_time_s: power.boot().time_s,
+          bridges: host.bridges(),
+          memory_available_mib: available,
+          pools: nodeStorage.isThere() ? [pool] : [],
+        }
       }),
     listVms: () => call('listVms', undefined, () => [...store.guests.values()].map(vmState)),
     loadVm: uuid =>
@@ -237,7 +267,7 @@ export function simulatedHypervisor(options: SimulatedOptions): SimulatedHypervi
       }),
     storage: () =>
       call('storage', undefined, () => ({
-        pool: host.pool,
+        pool: nodeStorage.needPool(),
         size_bytes: host.poolBytes,
         available_bytes: poolFreeBytes(),
         vm_capacity_bytes: capacityBytes(),
@@ -273,13 +303,35 @@ export function simulatedHypervisor(options: SimulatedOptions): SimulatedHypervi
         tell({ uuid: guest.spec.uuid, what: 'undefined' })
       }),
 
+    ...simulatedDevices({
+      ...{ call, need, tell, now, images, checkNics },
+      save: () => store.save(),
+      poolFreeMib: () => Math.floor((host.poolBytes - capacityBytes() - imagesBytes()) / bytes.mib),
+      memoryFreeMib: () => host.memoryMib - reservedMib - usedMemoryMib(),
+    }),
+    ...simulatedSnapshots({
+      call,
+      need,
+      save: store.save,
+      tell,
+      now,
+      start: guest => startGuest(guest, null),
+      stop: guest => stopGuest(guest, 'stopped', 'stopped'),
+    }),
+
+    makePool: () => call('makePool', undefined, nodeStorage.make),
+    // Guests have no volumes apart from themselves here, so none can be left over.
+    removeLeftovers: () => call('removeLeftovers', undefined, () => []),
+
+    ...simulatedImages({ store: imagesKept, guests: () => store.guests.values(), freeBytes: poolFreeBytes, call }),
+
     listNetworks: () => call('listNetworks', undefined, () => [...store.networks.values()]),
     createNetwork: network =>
       call('createNetwork', undefined, () => {
         const there = store.networks.get(network.name)
         if (there?.bridge === network.bridge && there.vlan === network.vlan) return
         if (there) throw new HypervisorError('NetworkExists', `the network ${network.name} exists already`)
-        if (!host.bridges.some(bridge => bridge.name === network.bridge)) {
+        if (!host.bridges().some(bridge => bridge.name === network.bridge)) {
           throw new HypervisorError('BridgeNotFound', `the server has no Open vSwitch bridge ${network.bridge}`)
         }
         store.networks.set(network.name, { state: 'active', autostart: 'yes', persistent: 'yes', ...network })
@@ -309,10 +361,23 @@ export function simulatedHypervisor(options: SimulatedOptions): SimulatedHypervi
         if (!guest.installer) throw new Error(`no installer runs in VM ${uuid}`)
         stopGuest(guest, 'stopped', 'stopped')
       },
-      addImage: (name, sizeMib) => void images.set(name, sizeMib),
+      addImage: (name, sizeMib) => void images.set(name, wholeImage(sizeMib)),
       removeImage: name => void images.delete(name),
       reconnect: () => tell({ what: 'reconnected' }),
+      power,
+      removePool: nodeStorage.remove,
       guest: uuid => find(uuid),
+      content: uuid => {
+        const { disk, memory } = contentOf(need(uuid))
+        return { disk, memory: memory.text }
+      },
+      write: (uuid, text) => {
+        const guest = need(uuid)
+        const { disk, memory } = contentOf(guest)
+        const inMemory = { boot: guest.boots, text: text.memory ?? memory.text }
+        guest.content = { disk: text.disk ?? disk, memory: inMemory }
+        store.save()
+      },
     },
   }
 

@@ -1,13 +1,29 @@
 /** Every task the agent can do. A row of table TASKS without a file here does not compile. */
+import { command_execute } from './command_execute.ts'
+import { image_delete } from './image_delete.ts'
+import { image_ensure_present } from './image_ensure_present.ts'
+import { image_get } from './image_get.ts'
 import { machine_boot } from './machine_boot.ts'
 import { machine_create } from './machine_create.ts'
+import { machine_create_snapshot } from './machine_create_snapshot.ts'
+import { machine_delete_snapshot } from './machine_delete_snapshot.ts'
 import { machine_destroy } from './machine_destroy.ts'
 import { machine_kill } from './machine_kill.ts'
 import { machine_reboot } from './machine_reboot.ts'
+import { machine_rollback_snapshot } from './machine_rollback_snapshot.ts'
 import { machine_shutdown } from './machine_shutdown.ts'
 import { network_create } from './network_create.ts'
 import { network_delete } from './network_delete.ts'
 import { nop } from './nop.ts'
+import { recovery_config } from './recovery_config.ts'
+import { server_check } from './server_check.ts'
+import { server_factory_reset } from './server_factory_reset.ts'
+import { server_reboot } from './server_reboot.ts'
+import { server_run_script } from './server_run_script.ts'
+import { server_set_hostname } from './server_set_hostname.ts'
+import { server_setup_storage } from './server_setup_storage.ts'
+import { server_sysinfo } from './server_sysinfo.ts'
+import { server_update_nics } from './server_update_nics.ts'
 import type { TaskHandlers } from './task.ts'
 
 export const TASK_HANDLERS: TaskHandlers = {
@@ -17,7 +33,23 @@ export const TASK_HANDLERS: TaskHandlers = {
   machine_reboot,
   machine_kill,
   machine_destroy,
+  machine_create_snapshot,
+  machine_rollback_snapshot,
+  machine_delete_snapshot,
   network_create,
   network_delete,
   nop,
+  server_check,
+  server_setup_storage,
+  server_update_nics,
+  server_set_hostname,
+  server_run_script,
+  server_reboot,
+  server_factory_reset,
+  server_sysinfo,
+  command_execute,
+  recovery_config,
+  image_ensure_present,
+  image_get,
+  image_delete,
 }

@@ -11,13 +11,14 @@ import type { TaskOffer, TaskReport } from '../../actors/contract/messages.ts'
 import { NetworkSummary, StatusEvent, Sysinfo } from '../../actors/contract/server.ts'
 import { type Agent, startAgent } from '../../hypervisor-agent/agent.ts'
 import { openLink } from '../../hypervisor-agent/link.ts'
-import { type SimulatedHypervisor, simulatedHypervisor } from '../../hypervisor-agent/simulated/simulated.ts'
+import type { SimulatedHypervisor } from '../../hypervisor-agent/simulated/simulated.ts'
 import { connectNats, type NatsConnection } from '../../services/nats/connect.ts'
 import { decode, encode } from '../../services/nats/json.ts'
 import { request } from '../../services/nats/request.ts'
 import { parseArrival, pattern, subject } from '../../services/nats/subjects.ts'
 import { eventually } from '../eventually.ts'
 import { startNats, type TestNats } from '../nats.ts'
+import { openSimulatedNode } from '../simulated-node.ts'
 import { suite } from '../suite.ts'
 import { silent, vmSpec } from '../unit/agent-fixture.ts'
 
@@ -101,12 +102,12 @@ interface Site {
 async function site(body: (made: Site) => Promise<void>): Promise<void> {
   const uuid = randomUUID()
   const stateDir = mkdtempSync(join(tmpdir(), 'muster-agent-'))
-  const hypervisor = simulatedHypervisor({
+  const { hypervisor, tools } = await openSimulatedNode({
     seed: uuid,
+    stateDir,
     images: { 'debian-12': 2048 },
     delays: { install: Number.POSITIVE_INFINITY },
   })
-  await hypervisor.open()
   const owner = scriptedOwner(uuid)
   await ownerNc.flush()
   const stops: (() => Promise<unknown>)[] = []
@@ -115,6 +116,7 @@ async function site(body: (made: Site) => Promise<void>): Promise<void> {
     const agent = await startAgent({
       serverUuid: uuid,
       hypervisor,
+      tools,
       link: openLink(nc, uuid),
       stateDir,
       log: silent,

@@ -48,7 +48,7 @@ if (missing) {
           poolPath: '/no/such/folder',
           consoleFolder: '/no/such/consoles',
           nicTags: { external: 'br0', internal: 'br1' },
-          openvswitch: { bridges: async () => ['br0', 'br1'], version: async () => '3.1.0' },
+          openvswitch: { bridges: async () => ['br0', 'br1'], ports: async () => ({}), version: async () => '3.1.0' },
         })
         await made.open()
         return made

@@ -44,7 +44,7 @@ function describe(): void {
       poolPath: '/no/such/folder',
       consoleFolder: '/no/such/consoles',
       nicTags: { external: 'br0' },
-      openvswitch: { bridges: async () => ['br0'], version: async () => undefined },
+      openvswitch: { bridges: async () => ['br0'], ports: async () => ({}), version: async () => undefined },
       deadlines: { returnWithinMs: 5_000 },
     })
     await hypervisor.open()
@@ -62,7 +62,7 @@ function describe(): void {
       poolPath: '/no/such/folder',
       consoleFolder: '/c',
       nicTags: {},
-      openvswitch: { bridges: async () => [], version: async () => undefined },
+      openvswitch: { bridges: async () => [], ports: async () => ({}), version: async () => undefined },
     })
     await again.open()
     assert.is(await pool.isActive(), true)

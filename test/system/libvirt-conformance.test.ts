@@ -49,7 +49,7 @@ if (reason) {
           poolPath: '/var/lib/libvirt/muster-lab',
           consoleFolder: '/run/muster-lab',
           nicTags: { external: lab.bridge },
-          openvswitch: { bridges: async () => [lab.bridge], version: async () => undefined },
+          openvswitch: { bridges: async () => [lab.bridge], ports: async () => ({}), version: async () => undefined },
         })
         await made.open()
         return made

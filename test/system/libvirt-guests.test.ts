@@ -232,7 +232,7 @@ function options(bridges = [lab().bridge]): LibvirtOptions {
     poolPath: '/var/lib/libvirt/muster-lab',
     consoleFolder: '/run/muster-lab',
     nicTags: { external: lab().bridge },
-    openvswitch: { bridges: async () => bridges, version: async () => undefined },
+    openvswitch: { bridges: async () => bridges, ports: async () => ({}), version: async () => undefined },
     deadlines: { returnWithinMs: 60_000 },
   }
 }

@@ -10,15 +10,16 @@ import type { TaskName } from '../../actors/contract/task.ts'
 import { VmSpec } from '../../actors/contract/vm.ts'
 import { type Executor, type ExecutorOptions, openExecutor } from '../../hypervisor-agent/executor.ts'
 import type { Hypervisor } from '../../hypervisor-agent/hypervisor.ts'
+import { type Images, openImages } from '../../hypervisor-agent/images/images.ts'
+import { fetcher } from '../../hypervisor-agent/install/fetch.ts'
 import { type Installs, openInstalls } from '../../hypervisor-agent/install/installs.ts'
 import { type Journal, openJournal } from '../../hypervisor-agent/journal.ts'
 import { openLanes } from '../../hypervisor-agent/lanes.ts'
-import {
-  type SimulatedHypervisor,
-  type SimulatedOptions,
-  simulatedHypervisor,
-} from '../../hypervisor-agent/simulated/simulated.ts'
+import type { SimulatedHypervisor } from '../../hypervisor-agent/simulated/simulated.ts'
+import { takeSysinfo } from '../../hypervisor-agent/sysinfo.ts'
+import type { NodeTools } from '../../hypervisor-agent/tools.ts'
 import { eventually } from '../eventually.ts'
+import { openSimulatedNode, type SimulatedNodeOptions } from '../simulated-node.ts'
 
 export const silent = pino({ level: 'silent' })
 
@@ -46,6 +47,7 @@ export function scriptedOwner(): ScriptedOwner {
 export interface Node {
   stateDir: string
   hypervisor: SimulatedHypervisor
+  tools: NodeTools
   owner: ScriptedOwner
   /** Starts an agent's parts over the same folder and hypervisor; `through` may stand between. */
   agent(options?: AgentOptions): Promise<Agent>
@@ -60,12 +62,15 @@ export interface AgentOptions
   parallel?: number
   slotHoldMs?: number
   allowedHosts?: string[]
+  imageService?: string
+  imageMaxBytes?: number
 }
 
 export interface Agent {
   executor: Executor
   journal: Journal
   installs: Installs
+  images: Images
   damaged: string[]
   /** As kill -9 would, but for writes that are under way already. */
   kill(): Promise<void>
@@ -73,26 +78,39 @@ export interface Agent {
 
 export const quick = { pressEveryMs: 40, lookEveryMs: 20, stopTimeoutMs: 300 }
 
-export async function simulatedNode(options: Partial<SimulatedOptions> = {}): Promise<Node> {
+export async function simulatedNode(options: Partial<SimulatedNodeOptions> = {}): Promise<Node> {
   const stateDir = mkdtempSync(join(tmpdir(), 'muster-agent-'))
-  const hypervisor = simulatedHypervisor({ seed: randomUUID(), ...options })
-  await hypervisor.open()
+  const serverUuid = randomUUID()
+  const { hypervisor, tools } = await openSimulatedNode({ seed: serverUuid, stateDir, ...options })
   const owner = scriptedOwner()
   return {
     stateDir,
     hypervisor,
+    tools,
     owner,
     agent: async (given = {}) => {
-      const { through = h => h, parallel = 16, slotHoldMs = 10_000, allowedHosts, ...rest } = given
+      const { through = h => h, parallel = 16, slotHoldMs = 10_000, allowedHosts, imageService, imageMaxBytes = 1024 ** 3, ...rest } = given
       const damaged: string[] = []
       const onDamaged = (file: string) => void damaged.push(file)
       const journal = await openJournal(join(stateDir, 'journal'), onDamaged)
       const installs = await openInstalls({ stateDir, onDamaged, ...(allowedHosts ? { allowedHosts } : {}) })
+      const images = await openImages({
+        stateDir,
+        web: fetcher({ idleMs: 2_000, ...(allowedHosts ? { allowedHosts } : {}) }),
+        maxBytes: imageMaxBytes,
+        retryMs: 20,
+        ...(imageService ? { service: imageService } : {}),
+      })
       let isAlive = true
       const executor = openExecutor({
         hypervisor: through(hypervisor),
         journal,
-        tools: { installs },
+        tools: {
+          ...tools,
+          installs, images,
+          sysinfo: asked => takeSysinfo(serverUuid, asked, tools),
+          history: () => journal.history(),
+        },
         lanes: openLanes({ parallel, slotHoldMs }),
         owner: {
           report: async report => {
@@ -111,6 +129,7 @@ export async function simulatedNode(options: Partial<SimulatedOptions> = {}): Pr
         executor,
         journal,
         installs,
+        images,
         damaged,
         kill: async () => {
           isAlive = false

@@ -8,8 +8,8 @@ export interface TaskKind {
   result: v.GenericSchema
   /** Longest run on the agent, ms; then the compute node ends it as TaskTimedOut. */
   limitMs: number
-  /** One at a time for each of these on a node. */
-  serial: 'vm' | 'network' | 'none'
+  /** One at a time for each of these on a node; `node`: one at a time of what changes the node itself. */
+  serial: 'vm' | 'network' | 'node' | 'none'
 }
 
 export const minute = 60_000

@@ -1,0 +1,131 @@
+/**
+ * The host of a real node: systemd for its name and its reboot, which polkit lets the agent's user ask for; the kernel for which
+ * boot this is. In a container the kernel's boot time is the machine's, so the node began when its systemd did.
+ */
+import { execFile } from 'node:child_process'
+import { access, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import * as v from 'valibot'
+import type { NodeCheck } from '../../actors/contract/tasks/server.ts'
+import { readIfThere, writeDurable } from '../durable-file.ts'
+import { HypervisorError } from '../hypervisor.ts'
+import type { HostControl } from './host-control.ts'
+
+export interface LinuxOptions {
+  /** Remembers when the present boot began. */
+  stateDir: string
+  /** Program and arguments that reboot the host; default `systemctl reboot`. */
+  rebootCommand?: readonly string[]
+  /** How the host is asked and told; tests put their own here. */
+  sources?: HostSources
+}
+
+export interface HostSources {
+  run(program: string, args: readonly string[]): Promise<string>
+  read(path: string): Promise<string>
+  write(path: string, text: string): Promise<void>
+  exists(path: string): Promise<boolean>
+}
+
+const defaultReboot = ['systemctl', 'reboot'] as const
+
+const systemdManager = [
+  'get-property',
+  'org.freedesktop.systemd1',
+  '/org/freedesktop/systemd1',
+  'org.freedesktop.systemd1.Manager',
+]
+const Boot = v.object({ id: v.string(), time_s: v.number() })
+
+export function linuxHost({ stateDir, rebootCommand = defaultReboot, sources = host }: LinuxOptions): HostControl {
+  const hasSystemd = () => sources.exists('/run/systemd/system')
+  const file = join(stateDir, 'boot.json')
+  let boot: v.InferOutput<typeof Boot> | undefined
+
+  async function bootId(): Promise<string> {
+    return (await sources.read('/proc/sys/kernel/random/boot_id')).trim()
+  }
+
+  /** Looked up once a boot and kept: a clock that is set later must not look like a reboot. */
+  async function bootTimeS(): Promise<number> {
+    const id = await bootId()
+    boot ??= await kept(file)
+    if (boot?.id !== id) {
+      boot = { id, time_s: await readBootTimeS() }
+      await writeDurable(file, `${JSON.stringify(boot)}\n`)
+    }
+    return boot.time_s
+  }
+
+  async function readBootTimeS(): Promise<number> {
+    const kernel = Number(/^btime (\d+)$/m.exec(await sources.read('/proc/stat'))?.[1] ?? 0)
+    if (!(await sources.exists('/run/systemd/container'))) return kernel
+    const said = await sources.run('busctl', [...systemdManager, 'UserspaceTimestamp']).catch(() => '')
+    const us = /^t (\d+)$/m.exec(said)?.[1]
+    return us === undefined ? kernel : Math.floor(Number(us) / 1e6)
+  }
+
+  return {
+    bootId,
+    bootTimeS,
+    setHostname: async hostname => {
+      try {
+        if (await hasSystemd()) {
+          await sources.run('hostnamectl', ['set-hostname', '--static', '--', hostname])
+        } else {
+          await sources.write('/etc/hostname', `${hostname}\n`)
+          await sources.run('hostname', ['--', hostname])
+        }
+      } catch (cause) {
+        throw new HypervisorError('TaskFailed', `the host's name cannot be set: ${saidBy(cause)}`, { cause })
+      }
+    },
+    reboot: async () => {
+      const [program = '', ...args] = rebootCommand
+      try {
+        await sources.run(program, args)
+      } catch (cause) {
+        throw new HypervisorError('TaskFailed', `${rebootCommand.join(' ')}: ${saidBy(cause)}`, { cause })
+      }
+    },
+    checks: async (): Promise<NodeCheck[]> => {
+      const systemd = await hasSystemd()
+      const own = rebootCommand !== defaultReboot
+      return [
+        {
+          name: 'reboot',
+          ok: systemd || own,
+          message: systemd || own ? rebootCommand.join(' ') : 'systemd does not run here: set REBOOT_COMMAND',
+        },
+      ]
+    },
+  }
+}
+
+const run = promisify(execFile)
+const host: HostSources = {
+  run: async (program, args) => (await run(program, [...args], { timeout: 30_000 })).stdout,
+  read: path => readFile(path, 'utf8'),
+  write: (path, text) => writeFile(path, text),
+  exists: path =>
+    access(path).then(
+      () => true,
+      () => false,
+    ),
+}
+
+/** What was kept of the boot before; a damaged file is looked up anew. */
+async function kept(file: string): Promise<v.InferOutput<typeof Boot> | undefined> {
+  try {
+    return v.parse(Boot, JSON.parse((await readIfThere(file)) ?? 'null'))
+  } catch {
+    return undefined
+  }
+}
+
+/** The last line a program printed before it failed. */
+function saidBy(error: unknown): string {
+  const { stderr, message } = error as { stderr?: string; message?: string }
+  return stderr?.trim().split('\n').at(-1) || String(message)
+}
