@@ -18,8 +18,33 @@ export interface FetchOptions {
 export interface Fetcher {
   /** The text behind an address, undefined if the server has none (404, 403 or 410). */
   text(url: string, options: { maxBytes: number; signal: AbortSignal }): Promise<string | undefined>
+  /**
+   * What is behind an address from its byte `from` on. The answer says where it really begins: at 0 where the server does not
+   * serve parts, or where the content is not `version` any more. `whole`: there is nothing after `from`.
+   */
+  rest(url: string, options: { from: number; version?: string; signal: AbortSignal }): Promise<Rest>
   /** Writes what is behind an address to a file: fsynced, under its name only when whole and right. */
   file(url: string, path: string, options: { maxBytes: number; sha256?: string; signal: AbortSignal }): Promise<void>
+}
+
+export interface Rest {
+  from: number
+  /** Bytes in all, where the server says. */
+  size?: number
+  /** The server's name for this content, if it has one that tells every byte. */
+  version?: string
+  whole: boolean
+  /** Fails when there are more than so many. */
+  pieces(maxBytes: number): AsyncIterable<Uint8Array>
+}
+
+/** A fetch that failed. `transient`: it may go well in a moment. */
+export class FetchError extends HypervisorError {
+  readonly transient: boolean
+  constructor(message: string, { cause, transient = false }: { cause?: unknown; transient?: boolean } = {}) {
+    super('InstallSourceInvalid', message, cause === undefined ? undefined : { cause })
+    this.transient = transient
+  }
 }
 
 const absent = new Set([403, 404, 410])
@@ -39,14 +64,14 @@ export function fetcher({ allowedHosts, idleMs = 30_000, redirects = 5 }: FetchO
   }
 
   /** Resolves when the head of the answer is there; the body is bounded piece by piece. */
-  async function answer(url: URL, signal: AbortSignal): Promise<Response> {
+  async function answer(url: URL, signal: AbortSignal, headers: Record<string, string>): Promise<Response> {
     const slow = childOf(signal)
     const timer = setTimeout(() => slow.abort(new Error(`no answer within ${idleMs} ms`)), idleMs)
     try {
-      return await fetch(url, { redirect: 'manual', signal: slow.signal })
+      return await fetch(url, { redirect: 'manual', headers, signal: slow.signal })
     } catch (error) {
       signal.throwIfAborted()
-      throw invalid(`${url.href} cannot be fetched: ${reasonOf(error)}`, error)
+      throw invalid(`${url.href} cannot be fetched: ${reasonOf(error)}`, { cause: error, transient: true })
     } finally {
       clearTimeout(timer)
       slow.release()
@@ -54,12 +79,12 @@ export function fetcher({ allowedHosts, idleMs = 30_000, redirects = 5 }: FetchO
   }
 
   /** Follows redirects; the body has not been read yet. */
-  async function ask(address: string, signal: AbortSignal): Promise<Response> {
+  async function ask(address: string, signal: AbortSignal, headers: Record<string, string> = {}): Promise<Response> {
     let url = new URL(address)
     let from: URL | undefined
     for (let hop = 0; hop <= redirects; hop++) {
       check(url, from)
-      const response = await answer(url, signal)
+      const response = await answer(url, signal, headers)
       const target = redirecting.has(response.status) ? response.headers.get('location') : null
       if (target === null) return response
       await response.body?.cancel()
@@ -78,7 +103,7 @@ export function fetcher({ allowedHosts, idleMs = 30_000, redirects = 5 }: FetchO
     let seen = 0
     try {
       for (;;) {
-        const silent = () => invalid(`${response.url} went silent for ${idleMs} ms`)
+        const silent = () => invalid(`${response.url} went silent for ${idleMs} ms`, { transient: true })
         const piece = await within(idleMs, signal, silent, () => reader.read())
         if (piece.done) return
         seen += piece.value.length
@@ -88,7 +113,7 @@ export function fetcher({ allowedHosts, idleMs = 30_000, redirects = 5 }: FetchO
     } catch (error) {
       signal.throwIfAborted()
       if (error instanceof HypervisorError) throw error
-      throw invalid(`${response.url} broke off: ${reasonOf(error)}`, error)
+      throw invalid(`${response.url} broke off: ${reasonOf(error)}`, { cause: error, transient: true })
     } finally {
       // A reader that failed rejects its cancel with the same error, which is known already.
       reader.cancel().catch(() => {})
@@ -106,6 +131,29 @@ export function fetcher({ allowedHosts, idleMs = 30_000, redirects = 5 }: FetchO
       const parts: Uint8Array[] = []
       for await (const piece of pieces(response, maxBytes, signal)) parts.push(piece)
       return Buffer.concat(parts).toString('utf8')
+    },
+    rest: async (url, { from, version, signal }) => {
+      const part = from > 0 ? { range: `bytes=${from}-`, ...(version ? { 'if-range': version } : {}) } : {}
+      // Compression on the way would hide the bytes that a digest is of.
+      const response = await ask(url, signal, { 'accept-encoding': 'identity', ...part })
+      const range = response.headers.get('content-range') ?? ''
+      if (response.status === 416) {
+        await response.body?.cancel()
+        const size = Number(/^bytes \*\/(\d+)$/.exec(range)?.[1] ?? Number.NaN)
+        return { from: size === from ? from : 0, whole: size === from, pieces: () => nothing() }
+      }
+      await needOk(response, url)
+      const [, start, all] = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(range) ?? []
+      const size = Number(response.status === 206 ? all : (response.headers.get('content-length') ?? Number.NaN))
+      const tag = response.headers.get('etag')
+      return {
+        from: response.status === 206 ? Number(start) : 0,
+        ...(Number.isSafeInteger(size) ? { size } : {}),
+        // A weak tag does not tell every byte.
+        ...(tag?.startsWith('"') ? { version: tag } : {}),
+        whole: false,
+        pieces: maxBytes => pieces(response, maxBytes, signal),
+      }
     },
     file: async (url, path, { maxBytes, sha256, signal }) => {
       const response = await ask(url, signal)
@@ -137,22 +185,24 @@ export function fetcher({ allowedHosts, idleMs = 30_000, redirects = 5 }: FetchO
   }
 }
 
+async function* nothing(): AsyncGenerator<Uint8Array> {}
+
 async function needOk(response: Response, url: string): Promise<void> {
   if (response.ok) return
   await response.body?.cancel()
-  throw invalid(`${url} answers ${response.status}`)
+  throw invalid(`${url} answers ${response.status}`, { transient: response.status >= 500 })
 }
 
 function parse(target: string, base: URL): URL {
   try {
     return new URL(target, base)
   } catch (error) {
-    throw invalid(`${base.href} leads to something that is no address`, error)
+    throw invalid(`${base.href} leads to something that is no address`, { cause: error })
   }
 }
 
-function invalid(message: string, cause?: unknown): HypervisorError {
-  return new HypervisorError('InstallSourceInvalid', message, cause === undefined ? undefined : { cause })
+function invalid(message: string, how?: { cause?: unknown; transient?: boolean }): FetchError {
+  return new FetchError(message, how)
 }
 
 /** fetch() says "fetch failed" and keeps the reason in the cause. */
