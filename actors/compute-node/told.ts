@@ -1,0 +1,43 @@
+/** What a node tells of itself beside its registration: sysinfos in the results of tasks, and that it is back from a reboot. */
+import { isSysinfo, type ServerContext, type Sysinfo } from '../contract/server.ts'
+import type { TaskName } from '../contract/task.ts'
+import type { Effect } from '../effects.ts'
+import { waitsForBoot } from './job-run.ts'
+import { fromSysinfo } from './sysinfo.ts'
+import { openTask } from './task-effects.ts'
+
+/** Tasks that end with the node's inventory as it is after them. */
+const TELLING: ReadonlySet<string> = new Set<TaskName>(['server_sysinfo', 'server_update_nics'])
+
+/** The record after a task that told a sysinfo, as if the node had registered with it. */
+export function told(context: ServerContext, event: { type: string; at: number }): Partial<ServerContext> {
+  const sysinfo = sysinfoIn(context, event)
+  return sysinfo ? settled(context, fromSysinfo(context, sysinfo, event.at, false), { wasUnknown: false }) : {}
+}
+
+export function keepTold(context: ServerContext, event: { type: string; at: number }): Effect[] {
+  const value = sysinfoIn(context, event)
+  return value ? [{ type: 'put', bucket: 'inventory', key: `${context.uuid}.sysinfo`, value }] : []
+}
+
+function sysinfoIn(context: ServerContext, event: { type: string }): Sysinfo | undefined {
+  const { type, id, status, result } = event as { type: string; id?: string; status?: string; result?: unknown }
+  if (type !== 'report' || status !== 'complete' || !TELLING.has(openTask(context, id ?? '')?.task ?? ''))
+    return undefined
+  const sysinfo = (result as { sysinfo?: unknown } | null | undefined)?.sysinfo
+  return isSysinfo(sysinfo) && (sysinfo.UUID ?? context.uuid).toLowerCase() === context.uuid ? sysinfo : undefined
+}
+
+/**
+ * These changes, and the end of `rebooting` with them: the node is heard again, or tells another boot time (cnapi-behaviour §2.2). A job
+ * that waits for its boot ends it by itself, since the last beats before a reboot and the first after it are beats too.
+ */
+export function settled(
+  context: ServerContext,
+  changes: Partial<ServerContext>,
+  { wasUnknown }: { wasUnknown: boolean },
+): Partial<ServerContext> {
+  if (!context.transitional_status || waitsForBoot(context)) return changes
+  const booted = changes.last_boot !== undefined && changes.last_boot !== context.last_boot
+  return wasUnknown || booted ? { ...changes, transitional_status: undefined } : changes
+}
