@@ -1,11 +1,18 @@
 /** The table of routes, merged: what the app serves, what the OpenAPI document tells, what the tests tick off. */
 import { openApiRow } from './openapi.ts'
 import { allocationRows } from './routes/allocation.ts'
+import { bootRows } from './routes/boot.ts'
 import { hostRows } from './routes/hosts.ts'
+import { imageRows } from './routes/images.ts'
+import { jobRows } from './routes/jobs.ts'
 import { networkRows } from './routes/networks.ts'
+import { serverJobRows } from './routes/server-jobs.ts'
+import { platformRows } from './routes/platforms.ts'
 import { serverRows } from './routes/servers.ts'
+import { serverChangeRows } from './routes/servers-changes.ts'
 import { serviceRows } from './routes/service.ts'
 import { adminRows, type Self } from './routes/service-admin.ts'
+import { snapshotRows } from './routes/snapshots.ts'
 import { taskRows } from './routes/tasks.ts'
 import { ticketRows } from './routes/tickets.ts'
 import { vmRows } from './routes/vms.ts'
@@ -18,11 +25,18 @@ export function routes(version: string, self: Self = nobody(version)): AnyRow[] 
     ...serviceRows(version),
     ...adminRows(self),
     ...serverRows,
+    ...serverChangeRows,
+    ...bootRows,
+    ...platformRows,
+    ...serverJobRows,
+    ...jobRows,
     ...vmRows,
+    ...snapshotRows,
     ...allocationRows,
     ...taskRows,
     ...hostRows,
     ...networkRows,
+    ...imageRows,
     ...ticketRows,
     ...waitlistRows,
   ]

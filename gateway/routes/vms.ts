@@ -218,7 +218,7 @@ export function read(
 }
 
 /** Longest wait for a read, ms (cnapi-behaviour §5.4); a little more than the node's own limit. */
-const READ_LIMITS_MS: Record<string, number> = { machine_load: 62_000, machine_info: 12_000 }
+const READ_LIMITS_MS: Record<string, number> = { machine_load: 62_000, machine_info: 12_000, machine_snapshots: 12_000, image_list: 22_000 }
 
 /** CNAPI's word for a VM that its node does not have. */
 function asNotFound(error: Rejection, vm: Vm): Answer {

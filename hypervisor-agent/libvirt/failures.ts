@@ -6,6 +6,7 @@ import { HypervisorError } from '../hypervisor.ts'
 const codes: Partial<Record<ErrorCodeName, ErrorCode>> = {
   NO_DOMAIN: 'VmNotFound',
   DOM_EXIST: 'VmExists',
+  NO_DOMAIN_SNAPSHOT: 'SnapshotNotFound',
   NO_NETWORK: 'NetworkNotFound',
   NETWORK_EXIST: 'NetworkExists',
   NO_CONNECT: 'HypervisorUnavailable',

@@ -73,18 +73,57 @@ export function readNetwork(text: string): { bridge?: string; vlan?: number } {
   return { ...(bridge ? { bridge } : {}), ...(vlan === undefined ? {} : { vlan }) }
 }
 
+export interface ReadSnapshot {
+  name: string
+  description?: string
+  /** Seconds since the epoch. */
+  createdAtS: number
+  isRunning: boolean
+  hasMemory: boolean
+  parent?: string
+}
+
+export function readSnapshot(text: string): ReadSnapshot {
+  const snapshot = root(text, 'domainsnapshot')
+  const description = textOf(snapshot, 'description')
+  const parent = textOf(child(snapshot, 'parent'), 'name')
+  const isRunning = ['running', 'paused', 'blocked'].includes(textOf(snapshot, 'state') ?? '')
+  const memory = attribute(child(snapshot, 'memory'), 'snapshot')
+  return {
+    name: textOf(snapshot, 'name') ?? '',
+    createdAtS: Number(textOf(snapshot, 'creationTime') ?? 0),
+    isRunning,
+    // libvirt's test driver does not say.
+    hasMemory: memory === undefined ? isRunning : memory !== 'no',
+    ...(description === undefined ? {} : { description }),
+    ...(parent === undefined ? {} : { parent }),
+  }
+}
+
 /** The folder or device a pool stands on. */
 export function readPoolPath(text: string): string | undefined {
   return textOf(child(root(text, 'pool'), 'target'), 'path')
 }
 
-export function readVolume(text: string): { path: string; format: string; capacityBytes: number } {
+export interface ReadVolume {
+  path: string
+  format: string
+  capacityBytes: number
+  allocationBytes: number
+  /** The file it stands on. */
+  backingPath?: string
+}
+
+export function readVolume(text: string): ReadVolume {
   const volume = root(text, 'volume')
   const target = child(volume, 'target')
+  const backingPath = textOf(child(volume, 'backingStore'), 'path')
   return {
     path: textOf(target, 'path') ?? '',
     format: attribute(child(target, 'format'), 'type') ?? 'raw',
     capacityBytes: Number(textOf(volume, 'capacity') ?? 0),
+    allocationBytes: Number(textOf(volume, 'allocation') ?? 0),
+    ...(backingPath ? { backingPath } : {}),
   }
 }
 

@@ -17,8 +17,17 @@ export class DomainSnapshot {
     this.domainUuid = uuidText(wire.dom.uuid)
   }
 
-  async getXml(options?: CallOptions): Promise<string> {
-    return (await this.#client.call('domain_snapshot_get_xml_desc', { snap: this.#wire, flags: 0 }, options)).xml
+  /** With `secure` it holds what is secret in the domain's definition. */
+  async getXml({ secure = false }: { secure?: boolean } = {}, options?: CallOptions): Promise<string> {
+    const args = { snap: this.#wire, flags: secure ? 1 : 0 }
+    return (await this.#client.call('domain_snapshot_get_xml_desc', args, options)).xml
+  }
+
+  /** Whether the domain comes from this one. */
+  async isCurrent(options?: CallOptions): Promise<boolean> {
+    return (
+      (await this.#client.call('domain_snapshot_is_current', { snap: this.#wire, flags: 0 }, options)).current !== 0
+    )
   }
 
   /** Brings the domain back to this snapshot, in the state it had then unless `running` or `paused` says otherwise. */

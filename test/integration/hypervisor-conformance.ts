@@ -16,6 +16,7 @@ import {
 } from '../../hypervisor-agent/hypervisor.ts'
 import { eventually } from '../eventually.ts'
 import { suite } from '../suite.ts'
+import { snapshotClaims } from './snapshot-conformance.ts'
 
 export interface Subject {
   /** Opened. */
@@ -492,6 +493,8 @@ export function conformance(subject: Conformance): void {
     },
     limit,
   )
+
+  snapshotClaims({ test, limit, hypervisor: () => hypervisor, define, becomes, refuses })
 
   can(subject.reopens, 'guests outlive the agent', 'a host that ends with its last connection', async () => {
     const { uuid } = await define()

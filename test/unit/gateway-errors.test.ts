@@ -1,6 +1,7 @@
 /** Every row answers as it says: its success, and each error code that its OpenAPI entry documents, with that code's status. */
 import * as assert from 'uvu/assert'
 import { ERRORS, type ErrorCode, rejection } from '../../actors/contract/errors.ts'
+import { VM_VERBS } from '../../actors/contract/vm.ts'
 import { derivedIds } from '../../gateway/ids.ts'
 import { errorsOf } from '../../gateway/openapi.ts'
 import { type AnyRow, changes } from '../../gateway/row.ts'
@@ -107,7 +108,7 @@ const verbs = [
   'cn.status',
   'cn.task_add',
   'cn.task_fail',
-  ...['create', 'start', 'stop', 'kill', 'reboot', 'destroy', 'actions'].map(verb => `vm.${verb}`),
+  ...[...VM_VERBS, 'actions'].map(verb => `vm.${verb}`),
   ...['create', 'network_create', 'start', 'destroy'].map(verb => `host.${verb}`),
   ...['create', 'release', 'delete'].map(verb => `waitlist.${verb}`),
 ]
@@ -148,6 +149,7 @@ const special: Partial<Record<ErrorCode, Way[]>> = {
     attempt => at(attempt, '/networks/-bad-'),
     attempt => at(attempt, `/servers/${SERVER}/vms/${VM}?jobid=1&jobid=2`),
     attempt => at(attempt, `/servers/${SERVER}/vms/${VM}/vnc?jobid=1&jobid=2`),
+    attempt => at(attempt, `${attempt.sample.path}?jobid=1&jobid=2`),
   ],
   InvalidArgument: [
     attempt => at(attempt, attempt.sample.path.replace(SERVER, 'nonsense')),

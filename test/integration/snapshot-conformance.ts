@@ -1,0 +1,152 @@
+/** The part of the conformance suite about snapshots: what every hypervisor says and does, whatever is in the guests. */
+import { randomUUID } from 'node:crypto'
+import * as assert from 'uvu/assert'
+import * as v from 'valibot'
+import type { ErrorCode } from '../../actors/contract/errors.ts'
+import { VmSnapshot } from '../../actors/contract/snapshot.ts'
+import type { VmSpec } from '../../actors/contract/vm.ts'
+import type { Hypervisor, HypervisorError } from '../../hypervisor-agent/hypervisor.ts'
+import type { Suite } from '../suite.ts'
+
+export interface SnapshotSubject {
+  test: Suite
+  limit: { limitMs: number }
+  hypervisor(): Hypervisor
+  define(more?: { alias: string }): Promise<VmSpec>
+  becomes(uuid: string, state: string): Promise<unknown>
+  refuses(code: ErrorCode, call: Promise<unknown>): Promise<HypervisorError>
+}
+
+export function snapshotClaims({ test, limit, hypervisor, define, becomes, refuses }: SnapshotSubject): void {
+  const take = (uuid: string, name: string, taskId: string = randomUUID()) =>
+    hypervisor().createSnapshot(uuid, { name, taskId })
+  const list = (uuid: string) => hypervisor().listSnapshots(uuid)
+  const vm = async (uuid: string) => (await hypervisor().listVms()).find(one => one.uuid === uuid)
+
+  test(
+    'a snapshot of a stopped VM is listed with what it is, and the VM stays stopped',
+    async () => {
+      const { uuid } = await define()
+      assert.equal(await list(uuid), [])
+      const taskId = randomUUID()
+      const before = Date.now()
+      await take(uuid, 'first', taskId)
+      const [first, ...more] = await list(uuid)
+      assert.equal(more, [])
+      v.parse(VmSnapshot, first)
+      const { created_at, size_bytes, ...rest } = first ?? {}
+      const expected = { name: 'first', state: 'stopped', memory: false, parent: null, current: true }
+      assert.equal(rest, { ...expected, created_by: taskId })
+      assert.ok(Math.abs(Date.parse(created_at ?? '') - before) < 60_000, `made at ${created_at}`)
+      assert.ok((size_bytes ?? -1) >= 0, `its size is ${size_bytes}`)
+      assert.is((await vm(uuid))?.state, 'stopped')
+      await hypervisor().removeVm(uuid)
+    },
+    limit,
+  )
+
+  test(
+    'a snapshot by the same task is taken once, by another one its name is in use',
+    async () => {
+      const { uuid } = await define()
+      const taskId = randomUUID()
+      await take(uuid, 'one', taskId)
+      await take(uuid, 'one', taskId)
+      assert.is((await list(uuid)).length, 1)
+      await refuses('SnapshotExists', take(uuid, 'one'))
+      assert.is((await list(uuid))[0]?.created_by, taskId)
+      await hypervisor().removeVm(uuid)
+    },
+    limit,
+  )
+
+  test(
+    'a running VM runs on with its snapshot, and comes back running from stopped, as the same VM',
+    async () => {
+      const { uuid } = await define({ alias: 'kept' })
+      await hypervisor().startVm(uuid)
+      await becomes(uuid, 'running')
+      await take(uuid, 'running')
+      assert.is((await vm(uuid))?.state, 'running')
+      const [kept] = await list(uuid)
+      assert.equal([kept?.state, kept?.memory], ['running', true])
+      const made = (await vm(uuid))?.created_by
+      await hypervisor().rollbackSnapshot(uuid, 'running')
+      await becomes(uuid, 'running')
+      await hypervisor().powerOff(uuid, { graceful: false })
+      await becomes(uuid, 'stopped')
+      await hypervisor().rollbackSnapshot(uuid, 'running')
+      await becomes(uuid, 'running')
+      const after = await vm(uuid)
+      assert.equal([after?.alias, after?.created_by], ['kept', made])
+      assert.is((await list(uuid)).length, 1, 'a rollback uses no snapshot up')
+      await hypervisor().removeVm(uuid)
+    },
+    limit,
+  )
+
+  test(
+    'a rollback to a stopped VM stops it, and what comes after knows where it came from',
+    async () => {
+      const { uuid } = await define()
+      await take(uuid, 'a')
+      await take(uuid, 'b')
+      await hypervisor().startVm(uuid)
+      await becomes(uuid, 'running')
+      await hypervisor().rollbackSnapshot(uuid, 'a')
+      await becomes(uuid, 'stopped')
+      await take(uuid, 'c')
+      const tree = Object.fromEntries((await list(uuid)).map(one => [one.name, [one.parent, one.current]]))
+      assert.equal(tree, { a: [null, false], b: ['a', false], c: ['a', true] })
+      await hypervisor().deleteSnapshot(uuid, 'a')
+      const left = Object.fromEntries((await list(uuid)).map(one => [one.name, [one.parent, one.current]]))
+      assert.equal(left, { b: [null, false], c: [null, true] })
+      await hypervisor().removeVm(uuid)
+    },
+    limit,
+  )
+
+  test(
+    'an absent snapshot cannot be rolled back to, and deleting it is success, of a stopped and of a running VM',
+    async () => {
+      const { uuid } = await define()
+      await refuses('SnapshotNotFound', hypervisor().rollbackSnapshot(uuid, 'absent'))
+      await hypervisor().deleteSnapshot(uuid, 'absent')
+      await hypervisor().startVm(uuid)
+      await becomes(uuid, 'running')
+      await hypervisor().deleteSnapshot(uuid, 'absent')
+      assert.is((await vm(uuid))?.state, 'running')
+      assert.equal(await list(uuid), [])
+      await hypervisor().removeVm(uuid)
+    },
+    limit,
+  )
+
+  test(
+    'snapshots survive a stop and go with their VM',
+    async () => {
+      const wanted = await define()
+      const { uuid } = wanted
+      await hypervisor().startVm(uuid)
+      await becomes(uuid, 'running')
+      await take(uuid, 'kept')
+      await hypervisor().powerOff(uuid, { graceful: false })
+      await becomes(uuid, 'stopped')
+      assert.is((await list(uuid)).length, 1)
+      await hypervisor().removeVm(uuid)
+      await refuses('VmNotFound', list(uuid))
+      await hypervisor().defineVm(wanted, { taskId: randomUUID() })
+      assert.equal(await list(uuid), [])
+      await hypervisor().removeVm(uuid)
+    },
+    limit,
+  )
+
+  test('every word about snapshots of an absent VM is VmNotFound', async () => {
+    const absent = randomUUID()
+    await refuses('VmNotFound', list(absent))
+    await refuses('VmNotFound', take(absent, 'a'))
+    await refuses('VmNotFound', hypervisor().rollbackSnapshot(absent, 'a'))
+    await refuses('VmNotFound', hypervisor().deleteSnapshot(absent, 'a'))
+  })
+}
