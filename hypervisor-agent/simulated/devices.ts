@@ -22,7 +22,8 @@ export interface DeviceParts {
   save(): void
   tell(change: { uuid: string; what: string }): void
   now(): number
-  images: ReadonlyMap<string, number>
+  /** Size of an image in the pool. */
+  imageMib(name: string): number | undefined
   checkNics(spec: Pick<VmSpec, 'nics'>): void
   /** MiB that are left in the pool and of the host's memory. */
   poolFreeMib(): number
@@ -30,7 +31,7 @@ export interface DeviceParts {
 }
 
 export function simulatedDevices(parts: DeviceParts): Devices {
-  const { call, need, save, tell, now, images } = parts
+  const { call, need, save, tell, now } = parts
 
   function check(guest: Guest, wanted: VmShape): void {
     parts.checkNics(wanted)
@@ -38,7 +39,7 @@ export function simulatedDevices(parts: DeviceParts): Devices {
     const was = (disk: ShapeDisk) => before.disks.find(one => one.volume === disk.volume)
     for (const disk of wanted.disks) {
       if (!disk.image || was(disk)) continue
-      const sizeMib = images.get(disk.image)
+      const sizeMib = parts.imageMib(disk.image)
       if (sizeMib === undefined) throw new HypervisorError('ImageNotInstalled', `the pool has no volume ${disk.image}`)
       if (sizeMib > disk.size_mib) {
         const message = `image ${disk.image} has ${sizeMib} MiB, more than the disk's ${disk.size_mib} MiB`

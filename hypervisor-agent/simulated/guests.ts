@@ -42,7 +42,7 @@ export interface GuestStore {
 
 /** What a simulated host itself remembers; absent: as its seed made it. */
 export interface MachineState {
-  boot?: { id: string; time_s: number }
+  boot?: { id: string; time_s: number; count: number }
   hostname?: string
   /** A reboot was asked for and has not happened yet. */
   reboot_due?: true

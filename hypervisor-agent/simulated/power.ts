@@ -7,6 +7,8 @@ import type { Guest, GuestStore } from './guests.ts'
 
 export interface Power {
   boot(): { id: string; time_s: number }
+  /** How often it was booted, the first time included. */
+  boots(): number
   /** A reboot is certain to come. */
   order(): void
   /** Every guest stops, as when the plug is pulled. */
@@ -30,8 +32,8 @@ export function powerOf(options: {
   setOpen: (isOpen: boolean) => void
 }): Power {
   const { store, now } = options
-  store.machine.boot ??= { id: randomUUID(), time_s: options.firstBootS }
-  const boot = () => store.machine.boot ?? { id: '', time_s: 0 }
+  store.machine.boot ??= { id: randomUUID(), time_s: options.firstBootS, count: 1 }
+  const boot = () => store.machine.boot ?? { id: '', time_s: 0, count: 0 }
   const running = () => [...store.guests.values()].filter(guest => guest.state === 'running')
 
   function off(): void {
@@ -42,7 +44,7 @@ export function powerOf(options: {
   function on(): void {
     const { reboot_due: _, ...rest } = store.machine
     const timeS = Math.max(Math.floor(now() / 1000), boot().time_s + 1)
-    store.machine = { ...rest, boot: { id: randomUUID(), time_s: timeS } }
+    store.machine = { ...rest, boot: { id: randomUUID(), time_s: timeS, count: boot().count + 1 } }
     store.save()
     options.setOpen(true)
     for (const guest of store.guests.values()) {
@@ -61,6 +63,7 @@ export function powerOf(options: {
 
   return {
     boot,
+    boots: () => boot().count,
     off,
     on,
     order: () => {

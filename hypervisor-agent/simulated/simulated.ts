@@ -304,7 +304,8 @@ export function simulatedHypervisor(options: SimulatedOptions): SimulatedHypervi
       }),
 
     ...simulatedDevices({
-      ...{ call, need, tell, now, images, checkNics },
+      ...{ call, need, tell, now, checkNics },
+      imageMib: name => images.has(name) ? Math.ceil((images.get(name)?.size_bytes ?? 0) / bytes.mib) : undefined,
       save: () => store.save(),
       poolFreeMib: () => Math.floor((host.poolBytes - capacityBytes() - imagesBytes()) / bytes.mib),
       memoryFreeMib: () => host.memoryMib - reservedMib - usedMemoryMib(),

@@ -48,6 +48,10 @@ export interface Node {
   stateDir: string
   hypervisor: SimulatedHypervisor
   tools: NodeTools
+  /** When it booted first, seconds since the epoch. */
+  bootedAtS: number
+  /** MAC address of the port of a bridge. */
+  portMac(bridge: string): string
   owner: ScriptedOwner
   /** Starts an agent's parts over the same folder and hypervisor; `through` may stand between. */
   agent(options?: AgentOptions): Promise<Agent>
@@ -59,6 +63,7 @@ export interface AgentOptions
     Pick<ExecutorOptions, 'limitMsOf' | 'timings' | 'progressEveryMs' | 'retryMs' | 'leaveLifetimeMs' | 'now'>
   > {
   through?: (hypervisor: Hypervisor) => Hypervisor
+  throughTools?: (tools: NodeTools) => NodeTools
   parallel?: number
   slotHoldMs?: number
   allowedHosts?: string[]
@@ -83,13 +88,16 @@ export async function simulatedNode(options: Partial<SimulatedNodeOptions> = {})
   const serverUuid = randomUUID()
   const { hypervisor, tools } = await openSimulatedNode({ seed: serverUuid, stateDir, ...options })
   const owner = scriptedOwner()
+  const host = await hypervisor.inventory()
   return {
     stateDir,
     hypervisor,
     tools,
+    bootedAtS: host.boot_time_s,
+    portMac: bridge => host.nics.find(nic => nic.bridge === bridge)?.mac ?? '',
     owner,
     agent: async (given = {}) => {
-      const { through = h => h, parallel = 16, slotHoldMs = 10_000, allowedHosts, imageService, imageMaxBytes = 1024 ** 3, ...rest } = given
+      const { through = h => h, throughTools = same => same, parallel = 16, slotHoldMs = 10_000, allowedHosts, imageService, imageMaxBytes = 1024 ** 3, ...rest } = given
       const damaged: string[] = []
       const onDamaged = (file: string) => void damaged.push(file)
       const journal = await openJournal(join(stateDir, 'journal'), onDamaged)
@@ -106,7 +114,7 @@ export async function simulatedNode(options: Partial<SimulatedNodeOptions> = {})
         hypervisor: through(hypervisor),
         journal,
         tools: {
-          ...tools,
+          ...throughTools(tools),
           installs, images,
           sysinfo: asked => takeSysinfo(serverUuid, asked, tools),
           history: () => journal.history(),

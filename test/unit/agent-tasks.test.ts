@@ -13,16 +13,18 @@ import type { Hypervisor } from '../../hypervisor-agent/hypervisor.ts'
 import { eventually } from '../eventually.ts'
 import { suite } from '../suite.ts'
 import { type Node, offer, simulatedNode, vmSpec } from './agent-fixture.ts'
+import { SERVER_CASES } from './server-cases.ts'
+import { SNAPSHOT_CASES } from './snapshot-cases.ts'
 
 const test = suite('agent tasks')
 
 /** What a case leaves for its checks. */
-interface Scene {
+export interface Scene {
   node: Node
   spec: VmSpec
 }
 
-interface Case {
+export interface Case {
   task: TaskName
   name: string
   prepare?: (scene: Scene) => Promise<void>
@@ -269,6 +271,8 @@ const cases: Case[] = [
     failure: 'NetworkNotFound',
     check: async scene => assert.equal(await networks(scene), []),
   },
+  ...SNAPSHOT_CASES,
+  ...SERVER_CASES,
   { task: 'nop', name: 'sleeps and succeeds', params: () => ({ sleep: 0.02 }), check: async () => {} },
   {
     task: 'nop',
@@ -314,15 +318,18 @@ for (const one of cases) {
         }
       }
       // A task that makes no call has nothing to be interrupted in.
-      if (one.task !== 'nop' && one.failure !== 'SignalNotSupported') assert.ok(interrupted > 0, 'it was interrupted')
+      if (!callsNothing.has(one.task) && one.failure !== 'SignalNotSupported') assert.ok(interrupted > 0, 'it was interrupted')
     },
     { limitMs: 60_000 },
   )
 }
 
+/** Scripts are held by scripts.test.ts: one that was interrupted is not run again. */
+const callsNothing = new Set<TaskName>(['nop', 'recovery_config', 'server_run_script', 'command_execute'])
+
 /** Gives the body a fresh node, prepared, and the task to run. */
 async function scene<T>(one: Case, body: (made: Scene, wanted: TaskOffer) => Promise<T>): Promise<T> {
-  const node = await simulatedNode({ memoryMib: 8192, delays: { install: Number.POSITIVE_INFINITY, acpi: 2 } })
+  const node = await simulatedNode({ memoryMib: 8192, delays: { install: Number.POSITIVE_INFINITY, acpi: 2 }, execute: {} })
   const made = { node, spec: vmSpec() }
   try {
     await one.prepare?.(made)
@@ -350,11 +357,17 @@ async function crashAt(
   nth: number,
 ): Promise<boolean> {
   let isReached = false
+  const hanging = hangingAt(when, nth, () => {
+    isReached = true
+  })
   const first = await made.node.agent({
-    through: hypervisor =>
-      hangingAt(hypervisor, when, nth, () => {
-        isReached = true
-      }),
+    through: hanging,
+    throughTools: ({ host, nicTags, resetMark, ...rest }) => ({
+      ...rest,
+      host: hanging(host),
+      nicTags: hanging(nicTags),
+      resetMark: hanging(resetMark),
+    }),
   })
   await first.executor.accept(wanted)
   await eventually(() => isReached || made.node.owner.ends(wanted.id).length > 0, {
@@ -376,22 +389,25 @@ async function crashAt(
   return isReached
 }
 
-/** A hypervisor whose n-th call never answers: the agent dies while it waits. */
-function hangingAt(hypervisor: Hypervisor, when: 'before' | 'after', nth: number, reached: () => void): Hypervisor {
+/** Makes parts of an agent whose n-th call, counted over all of them, never answers: the agent dies while it waits. */
+function hangingAt(when: 'before' | 'after', nth: number, reached: () => void): <T extends object>(part: T) => T {
   let calls = 0
-  return new Proxy(hypervisor, {
-    get: (target, name, receiver) => {
-      const member = Reflect.get(target, name, receiver)
-      if (typeof member !== 'function' || name === 'onChange') return member
-      return async (...args: unknown[]) => {
-        calls += 1
-        if (calls !== nth) return Reflect.apply(member, target, args)
-        if (when === 'after') await Promise.resolve(Reflect.apply(member, target, args)).catch(() => {})
-        reached()
-        return new Promise<never>(() => {})
-      }
-    },
-  })
+  const isCall = (member: unknown, name: string | symbol) =>
+    typeof member === 'function' && name !== 'onChange' && name !== 'onPower' && name !== 'isSet'
+  return part =>
+    new Proxy(part, {
+      get: (target, name, receiver) => {
+        const member = Reflect.get(target, name, receiver)
+        if (!isCall(member, name)) return member
+        return async (...args: unknown[]) => {
+          calls += 1
+          if (calls !== nth) return Reflect.apply(member, target, args)
+          if (when === 'after') await Promise.resolve(Reflect.apply(member, target, args)).catch(() => {})
+          reached()
+          return new Promise<never>(() => {})
+        }
+      },
+    })
 }
 
 function holds(one: Case, end: TaskReport): void {
