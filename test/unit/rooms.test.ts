@@ -10,7 +10,7 @@ const root = new URL('../..', import.meta.url).pathname
 /** Longest matching prefix wins. `may`: rooms and packages it may import; `node:` is allowed where not `pure`. */
 const ROOMS: Record<string, { may: string[]; pure?: true }> = {
   'actors/contract': { may: ['actors/contract', 'valibot'], pure: true },
-  actors: { may: ['actors', 'actors/contract', 'xstate'], pure: true },
+  actors: { may: ['actors', 'actors/contract', 'xstate', 're2js'], pure: true },
   'services/nats': {
     may: [
       'services/nats',
