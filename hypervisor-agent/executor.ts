@@ -262,6 +262,7 @@ export function openExecutor(options: ExecutorOptions): Executor {
         await journal.change(id, { marks: { ...entry.marks, [mark]: value } })
         return value as T
       },
+      inVmLane: (uuid, work) => lanes.run(vmLane(uuid), work),
       pause: ms => pause(ms, signal),
     }
   }

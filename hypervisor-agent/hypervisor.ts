@@ -6,7 +6,7 @@
  * A call for one VM never waits for another VM; the listings never wait for a guest that hangs.
  */
 import type { ErrorCode } from '../actors/contract/errors.ts'
-import type { NetworkSummary } from '../actors/contract/server.ts'
+import type { NetworkSummary, Platform } from '../actors/contract/server.ts'
 import type { VmSpec, VmSummary } from '../actors/contract/vm.ts'
 import type { ImageVolumes } from './images/volumes.ts'
 import type { NodeStorage } from './node-storage.ts'
@@ -104,6 +104,8 @@ export interface HostInventory {
   /** Open vSwitch bridges and the nic tags that lead to them. */
   bridges: { name: string; nic_tags: string[] }[]
   pools: { name: string; path?: string; size_bytes: number; available_bytes: number }[]
+  /** What is installed for it to boot. */
+  platforms: Platform[]
   versions: { hypervisor?: string; libvirt?: string; qemu?: string; openvswitch?: string; kernel: string; os: string }
 }
 

@@ -3,12 +3,15 @@
  * The actor host checks params by this table before the machine sees them.
  */
 import * as v from 'valibot'
+import { BootChange, BootFields } from './boot.ts'
 import { Hostname, NetworkName, Uuid } from './ids.ts'
+import { JobStart } from './job-params.ts'
 import { LiveRead } from './messages.ts'
-import { Claim, StatusEvent, Sysinfo } from './server.ts'
-import { TASKS } from './task.ts'
+import { Claim, ServerAttributes, StatusEvent, Sysinfo } from './server.ts'
+import { COMPOSED_TASKS, TASK_NAMES } from './task.ts'
 import { ExpiresAt, QueueTriple } from './ticket.ts'
 import { VmSpec } from './vm.ts'
+import { Wanted } from './vm-changes.ts'
 
 const none = v.object({})
 const ended = v.object({ status: v.picklist(['complete', 'failure']) })
@@ -34,10 +37,20 @@ const Place = v.object({ token: v.number(), ahead: v.number() })
 
 export const VERBS = {
   cn: {
-    /** The inventory of a node; creates the server. A beat of liveness too. */
-    register: { params: v.object({ sysinfo: Sysinfo }), value: none },
+    /** The inventory of a node; creates the server, with `defaults` as its boot parameters. A beat of liveness too. */
+    register: { params: v.object({ sysinfo: Sysinfo, defaults: v.optional(BootFields) }), value: none },
     /** A status event that came by REST. ResourceNotFound for an unregistered server. */
     status: { params: v.object({ status: StatusEvent }), value: none },
+    /** Changes attributes; those not named stay. */
+    update: { params: ServerAttributes, value: none },
+    /** Boot parameters replaced, or merged into what is there. The actor `default` holds those of servers to come. */
+    boot_set: { params: BootChange, value: none },
+    boot_update: { params: BootChange, value: none },
+    /** Ends all that is open, has these VMs and hosts forgotten, and then the server. It comes back if its node registers again. */
+    delete: {
+      params: v.object({ vm_uuids: v.optional(v.array(Uuid)), host_keys: v.optional(v.array(v.string())) }),
+      value: none,
+    },
     /** First beat after silence; first silence after beats. Sent by the owner itself. */
     heard: { params: none, value: none },
     silent: { params: none, value: none },
@@ -45,16 +58,22 @@ export const VERBS = {
     task_add: {
       params: v.object({
         task_id: Uuid,
-        task: v.picklist(Object.keys(TASKS) as (keyof typeof TASKS)[]),
+        task: v.picklist([...TASK_NAMES, ...COMPOSED_TASKS]),
         params: v.record(v.string(), v.unknown()),
         vm_uuid: v.optional(Uuid),
         held: v.optional(v.boolean()),
+        taken_over: v.optional(v.boolean()),
         failed: v.optional(v.object(failure)),
         req_id: v.optional(v.string()),
       }),
       value: taskStarted,
     },
     task_release: { params: v.object({ task_id: Uuid }), value: none },
+    /** Of a composed task, by its VM: where it is, and that it has ended well. */
+    task_note: { params: v.object({ task_id: Uuid, progress: v.number(), step: v.string() }), value: none },
+    task_done: { params: v.object({ task_id: Uuid, result: v.record(v.string(), v.unknown()) }), value: none },
+    /** A held task that another compute node has taken over (`task_add` there, with `taken_over`): it is not this one's any more. */
+    task_drop: { params: v.object({ task_id: Uuid }), value: none },
     /** Ends an open task from the outside: by its VM (illegal at its turn) or by an operator (TaskCancelled). */
     task_fail: { params: v.object({ task_id: Uuid, ...failure }), value: none },
     /**
@@ -67,6 +86,16 @@ export const VERBS = {
     },
     /** Gives a claim up; one that is gone is left so. */
     unclaim: { params: v.object({ claim_id: Uuid }), value: none },
+    /**
+     * Starts a job; answered with the uuid of the one of that name that runs already, if there is one. JobRunning where it is of another
+     * name. ServerNotRunning.
+     */
+    job_start: { params: JobStart, value: v.object({ job_uuid: Uuid }) },
+    /** Ends a running job at its present step; one that is over stays as it is. */
+    job_cancel: { params: v.object({ job_uuid: Uuid }), value: none },
+    /** From now on new tasks are recorded as failed (AgentPaused); what is open goes on. Until `resume`. */
+    pause: { params: none, value: none },
+    resume: { params: none, value: none },
     /** Asks the agent now: table READS. AgentNotConnected when it does not answer. */
     read: { params: LiveRead, value: v.unknown() },
     /** The whole record, as stored. */
@@ -88,6 +117,20 @@ export const VERBS = {
     reboot: { params: operation, value: taskStarted },
     kill: { params: operation, value: taskStarted },
     destroy: { params: operation, value: taskStarted },
+    /** Snapshots; `snapshot_name` in the params. Without one a snapshot is named by the time of the command. */
+    create_snapshot: { params: operation, value: taskStarted },
+    rollback_snapshot: { params: operation, value: taskStarted },
+    delete_snapshot: { params: operation, value: taskStarted },
+    update: { params: operation, value: taskStarted },
+    reprovision: { params: operation, value: taskStarted },
+    /** To another server: MigrateParams. */
+    migrate: { params: operation, value: taskStarted },
+    /** Takes a migration back; `force`: without hearing from a node that does not answer. Answered with the migration's task. */
+    migrate_abort: { params: v.object({ force: v.optional(v.boolean(), false) }), value: taskStarted },
+    /** Goes on with an uncertain migration: the target is asked to start it again. */
+    migrate_finish: { params: none, value: taskStarted },
+    /** A task of the node changed the VM beside its own operations: the record takes it over. */
+    adopt: { params: v.object({ server_uuid: Uuid, wanted: Wanted }), value: none },
     /** The compute node says that the task in flight has ended. `vm`: the agent's last look at the VM, null if it is gone. */
     task_ended: {
       params: v.object({
@@ -97,12 +140,20 @@ export const VERBS = {
         ended_at: v.number(),
         error: v.optional(v.object(failure)),
         vm: v.optional(v.nullable(v.looseObject({ state: v.string() }))),
+        /** What the task has made of the VM; adopted when it ended well. */
+        wanted: v.optional(Wanted),
+        /** What a step of a migration found for the next. */
+        found: v.optional(v.record(v.string(), v.unknown())),
       }),
       value: none,
     },
     reported: { params: Reported, value: none },
     /** The node was looked at and the VM is not there. */
     vanished: { params: v.object({ server_uuid: Uuid, seen_at: v.number() }), value: none },
+    /** The server's record was deleted: this one goes too. A VM of another server stays. */
+    forget: { params: v.object({ server_uuid: Uuid }), value: none },
+    /** The server's record was lost (at `lost_at`, ms), and with it every task asked for before: nobody will tell their ends. */
+    server_lost: { params: v.object({ server_uuid: Uuid, lost_at: v.number() }), value: none },
     /** Which verbs are legal now; for the others the guard that says no. */
     actions: {
       params: none,
@@ -153,6 +204,10 @@ export const VERBS = {
     destroy: { params: operation, value: taskStarted },
     /** The VM was destroyed or never came to be. */
     vm_gone: { params: v.object({ vm_uuid: Uuid }), value: none },
+    /** The VM is on another server now. */
+    vm_moved: { params: v.object({ vm_uuid: Uuid, server_uuid: Uuid }), value: none },
+    /** The server it is bound to was deleted: it is bound to none. */
+    forget: { params: v.object({ server_uuid: Uuid }), value: none },
     get: { params: none, value: v.unknown() },
   },
   waitlist: {

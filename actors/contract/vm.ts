@@ -1,11 +1,19 @@
 /** VMs: what callers ask for, what the agent is told to make, what the actor's record holds, what agents report. */
 import * as v from 'valibot'
 import { BridgeName, Hostname, ImageName, Mac, NetworkName, Uuid, VlanId } from './ids.ts'
+import { Leftover, Migration } from './migration.ts'
 
 const mib = v.pipe(v.number(), v.integer('must be a whole number'), v.minValue(1), v.maxValue(64 * 1024 * 1024))
 
-/** One disk of a VM, in the order the guest sees them (sda, sdb, ...). `image` is a volume of the node's pool; without one it is blank. */
-export const DiskSpec = v.object({ size_mib: mib, image: v.optional(ImageName) })
+/**
+ * One disk of a VM, in the order the guest sees them (sda, sdb, ...). `image` is a volume of the node's pool; without one it is blank.
+ * `slot`: its place among these names, where it is not that of the list, because a disk before it was removed.
+ */
+export const DiskSpec = v.object({
+  size_mib: mib,
+  image: v.optional(ImageName),
+  slot: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(255))),
+})
 
 /** One NIC: either on a libvirt network by name, or on the bridge of a nic tag with a VLAN. */
 export const NicSpec = v.object({
@@ -17,6 +25,8 @@ export const NicSpec = v.object({
   ip: v.optional(v.string()),
   primary: v.optional(v.boolean()),
 })
+
+export type NicSpec = v.InferOutput<typeof NicSpec>
 
 /** Network install: kernel and initrd are taken from an installer tree; the VM boots from disk afterwards. */
 export const InstallSpec = v.object({
@@ -79,7 +89,20 @@ export const VmSummary = v.looseObject({
 export type VmSummary = v.InferOutput<typeof VmSummary>
 
 /** Verbs of a VM's lifecycle that end in a task. */
-export const VM_VERBS = ['create', 'start', 'stop', 'reboot', 'kill', 'destroy'] as const
+export const VM_VERBS = [
+  'create',
+  'start',
+  'stop',
+  'reboot',
+  'kill',
+  'destroy',
+  'update',
+  'reprovision',
+  'migrate',
+  'create_snapshot',
+  'rollback_snapshot',
+  'delete_snapshot',
+] as const
 export type VmVerb = (typeof VM_VERBS)[number]
 
 const OperationSchema = v.object({
@@ -106,7 +129,7 @@ export const VmContext = v.object({
   cpu_cap: v.nullable(v.number()),
   quota: v.nullable(v.number()),
   image_uuid: v.nullable(v.string()),
-  disks: v.array(v.object({ size_mib: v.number(), image: v.optional(v.string()) })),
+  disks: v.array(v.object({ size_mib: v.number(), image: v.optional(v.string()), slot: v.optional(v.number()) })),
   nics: v.array(
     v.object({
       mac: v.string(),
@@ -118,6 +141,9 @@ export const VmContext = v.object({
       primary: v.optional(v.boolean()),
     }),
   ),
+  /** Started with its node; absent in records of before it was kept. */
+  autoboot: v.optional(v.boolean()),
+  tags: v.optional(metadata),
   /** Key of the host actor that had it made, for /host. */
   host_key: v.nullable(v.string()),
   /** True for a domain that nobody ordered through Muster. */
@@ -137,6 +163,9 @@ export const VmContext = v.object({
   /** The state the operation in flight began from. */
   before: v.nullable(v.string()),
   waiting: v.array(OperationSchema),
+  /** A migration under way, and what earlier ones have yet to remove: actors/contract/migration.ts. */
+  migration: v.optional(v.nullable(Migration)),
+  leftovers: v.optional(v.array(Leftover)),
   /** Why the last operation failed. */
   failure: v.nullable(v.object({ verb: v.string(), code: v.string(), message: v.string(), at: v.number() })),
   /** End of the last operation by the agent's clock: older reports are not news. */

@@ -2,6 +2,7 @@
 import type { Operation, VmContext } from '../contract/vm.ts'
 import type { Effect } from '../effects.ts'
 import { operationOf, type VmEvent } from './events.ts'
+import { migrationRefusal } from './migration.ts'
 import { OPERATIONS, refusalOf, type Settled } from './operations.ts'
 
 export function createTask(context: VmContext, event: VmEvent): Effect[] {
@@ -12,8 +13,8 @@ export function createTask(context: VmContext, event: VmEvent): Effect[] {
   ]
 }
 
-export function askForTask(context: VmContext): Effect[] {
-  const operation = context.operation as Operation
+export function askForTask(context: VmContext, event: VmEvent): Effect[] {
+  const operation = operationOf(event) as Operation
   return [addTask(context, operation, {}), { type: 'reply', value: { id: operation.task_id } }]
 }
 
@@ -24,7 +25,7 @@ export function askForHeldTask(context: VmContext, event: VmEvent): Effect[] {
 
 export function refusedTask(context: VmContext, event: VmEvent, state: string): Effect[] {
   const operation = operationOf(event) as Operation
-  const { code, message } = refusalOf(operation.verb, state)
+  const { code, message } = whyNot(context, operation, state)
   return [
     addTask(context, operation, { failed: { code, message } }),
     { type: 'reply', value: { id: operation.task_id } },
@@ -38,7 +39,7 @@ export function releaseTask(context: VmContext): Effect[] {
 
 export function failNext(context: VmContext, state: string): Effect[] {
   const next = context.waiting[0] as Operation
-  const { code, message } = refusalOf(next.verb, state)
+  const { code, message } = whyNot(context, next, state)
   const params = { task_id: next.task_id, code, message }
   return [{ type: 'send', kind: 'cn', id: context.server_uuid, verb: 'task_fail', params }]
 }
@@ -50,6 +51,10 @@ export function tellHost(context: VmContext, state: Settled): Effect[] {
 
 export function done(): Effect[] {
   return [{ type: 'reply', value: {} }]
+}
+
+function whyNot(context: VmContext, { verb, params }: Operation, state: string) {
+  return (verb === 'migrate' && migrationRefusal(context, params)) || refusalOf(verb, state)
 }
 
 function addTask(context: VmContext, operation: Operation, more: Record<string, unknown>): Effect {

@@ -23,12 +23,17 @@ import {
   releaseTask,
   tellHost,
 } from './effects.ts'
-import { operationOf, reqId, type Verb, type VmEvent } from './events.ts'
-import { newVm } from './new-vm.ts'
+import { operationOf, remembered, reqId, type Verb, type VmEvent } from './events.ts'
+import { failOrphans, isOfServer, serverLost } from './lost-server.ts'
+import { clearLeftovers, leftoverEnded } from './leftovers.ts'
+import { migrationRefusal, proceed, startMigration, stepTask } from './migration.ts'
+import { adopted, newVm } from './new-vm.ts'
+import { lookedAt, looksAlike, numberOr, stringOr } from './observed.ts'
 import {
   canBegin,
   endsOf,
   enqueue,
+  limitMsOf,
   mayBegin,
   OBSERVED,
   OPERATIONS,
@@ -47,6 +52,9 @@ const OPERATION_GRACE_MS = 10 * 60_000
 /** Nodes report each minute: what arrives so long after an operation's end was seen after it, whatever the node's clock says. */
 const REPORT_LATE_MS = 2 * 60_000
 
+/** An uncertain migration's target is asked this often. */
+const ASK_AGAIN_MS = 60_000
+
 const states = setup({
   types: { context: {} as VmContext, events: {} as VmEvent, input: {} as { id: string } },
   actions: {
@@ -58,15 +66,24 @@ const states = setup({
     refuse: noted,
     tellHost: noted,
     done: noted,
+    migrate: noted,
   },
   guards: {
-    mayBegin: ({ event }, params: { state: string; verb: VmVerb }) =>
-      mayBegin(params.verb, params.state, 'params' in event ? event.params : {}),
+    mayBegin: ({ context, event }, params: { state: string; verb: VmVerb }) => {
+      const given = 'params' in event ? event.params : {}
+      return mayBegin(params.verb, params.state, given) && mayLeave(context, params.verb, given)
+    },
     hasRoom: ({ context }) => context.waiting.length < WAITING_MAX,
     nextMayBegin: ({ context }, params: { state: string; verb: VmVerb }) => {
       const next = context.waiting[0]
-      return next?.verb === params.verb && mayBegin(next.verb, params.state, next.params)
+      if (next?.verb !== params.verb) return false
+      return mayBegin(next.verb, params.state, next.params) && mayLeave(context, next.verb, next.params)
     },
+    migratesTo: ({ context, event }, params: { to: string }) => proceed(context, event)?.to === params.to,
+    isLeftover: ({ context, event }) => leftoverEnded(context, event) !== undefined,
+    isOfServer: ({ context, event }) => isOfServer(context, event),
+    lostIn: ({ context, event }, params: { state: Settled }) =>
+      isOfServer(context, event) && outcomeOf(context, { status: 'failure' }) === params.state,
     hasWaiting: ({ context }) => context.waiting.length > 0,
     isWaiting: ({ context, event }) =>
       event.type === 'task_ended' && context.waiting.some(({ task_id }) => task_id === event.task_id),
@@ -89,21 +106,47 @@ const states = setup({
       event.server_uuid === (context.server_uuid || event.server_uuid) &&
       isLater(context, event) &&
       (params.state === undefined || observedOf(event.vm.state) === params.state),
+    isFromNode: ({ context, event }) => event.type === 'adopt' && event.server_uuid === context.server_uuid,
     isGone: ({ context, event }) =>
       event.type === 'vanished' && event.server_uuid === context.server_uuid && isLater(context, event),
   },
   delays: {
     operationLimit: ({ context }) =>
-      (context.operation ? TASKS[OPERATIONS[context.operation.verb].task].limitMs : 0) + OPERATION_GRACE_MS,
+      (context.operation ? limitMsOf(context.operation.verb) : 0) + OPERATION_GRACE_MS,
+    stepLimit: ({ context }) => TASKS[stepTask(context) ?? 'nop'].limitMs + OPERATION_GRACE_MS,
+    askAgain: ASK_AGAIN_MS,
     forgetAfter: FORGET_AFTER_MS,
   },
 })
+
+const noMigration = {
+  actions: [effect('refuse', () => [{ type: 'reject' as const, rejection: rejection('MigrationNotFound') }])],
+}
 
 export const vmMachine = states.createMachine({
   id: 'vm',
   options: { maxIterations: 1000 },
   context: ({ input }) => newVm(input?.id ?? ''),
   initial: 'absent',
+  on: {
+    forget: [
+      {
+        guard: 'isOfServer',
+        target: '.forgotten',
+        actions: [effect('tellHost', (context: VmContext) => tellHost(context, 'destroyed')), effect('done', done)],
+      },
+      { actions: [effect('done', done)] },
+    ],
+    server_lost: { actions: [effect('done', done)] },
+    clear_leftovers: {
+      actions: [
+        effect('migrate', (context: VmContext, event: VmEvent) => clearLeftovers(context, event).effects),
+        states.assign(({ context, event }) => clearLeftovers(context, event).context),
+      ],
+    },
+    migrate_abort: noMigration,
+    migrate_finish: noMigration,
+  },
   states: {
     absent: {
       on: {
@@ -112,6 +155,8 @@ export const vmMachine = states.createMachine({
       },
     },
     ...Object.fromEntries(VM_VERBS.map(verb => [OPERATIONS[verb].during, operating(verb)])),
+    migrating: migrating('stepLimit', operating('migrate')),
+    uncertain: migrating('askAgain', settled('uncertain' as never)),
     running: settled('running'),
     stopped: settled('stopped'),
     failed: settled('failed'),
@@ -132,7 +177,10 @@ function settled(state: Settled, { forgets = false } = {}) {
         ...[verb].filter(canBeginHere).map(() => ({
           guard: { type: 'mayBegin' as const, params: { state, verb } },
           target: OPERATIONS[verb].during,
-          actions: [begin(state), effect('askForTask', askForTask)],
+          actions:
+            verb === 'migrate'
+              ? [begin(state), effect('askForHeldTask', askForHeldTask), ...firstStep()]
+              : [begin(state), effect('askForTask', askForTask)],
         })),
         {
           actions: [
@@ -150,7 +198,10 @@ function settled(state: Settled, { forgets = false } = {}) {
       ...VERBS_AFTER_CREATE.filter(canBeginHere).map(verb => ({
         guard: { type: 'nextMayBegin' as const, params: { state, verb } },
         target: OPERATIONS[verb].during,
-        actions: [beginNext(state), effect('releaseTask', releaseTask)],
+        actions:
+          verb === 'migrate'
+            ? [beginNext(state), ...firstStep()]
+            : [beginNext(state), effect('releaseTask', releaseTask)],
       })),
       {
         guard: 'hasWaiting' as const,
@@ -165,8 +216,10 @@ function settled(state: Settled, { forgets = false } = {}) {
       ...verbs,
       reported: reportedTargets(state),
       vanished: vanishedTarget(state),
+      adopt: adoptions(),
       // The end of a task that this VM no longer waits for.
-      task_ended: { actions: [effect('done', done)] },
+      task_ended: [leftoverEnds(), { actions: [effect('done', done)] }],
+      refused: leftoverEnds(),
     },
     ...(forgets ? { after: { forgetAfter: 'forgotten' } } : {}),
   })
@@ -180,6 +233,17 @@ function operating(verb: VmVerb) {
       target: state,
       actions: [effect('tellHost', (context: VmContext) => tellHost(context, state)), settle(), effect('done', done)],
     }))
+  const lost = returnsOf(verb).map(state => ({
+    guard: { type: 'lostIn' as const, params: { state } },
+    target: state,
+    actions: [
+      effect('failTask', failOrphans),
+      effect('tellHost', (context: VmContext) => tellHost(context, state)),
+      states.assign({ waiting: [] }),
+      settle(),
+      effect('done', done),
+    ],
+  }))
   const wait = [
     { guard: 'hasRoom' as const, actions: [waitTurn(), effect('askForHeldTask', askForHeldTask)] },
     { actions: [effect('refuse', () => [{ type: 'reject' as const, rejection: rejection('TooManyWaiting') }])] },
@@ -191,20 +255,68 @@ function operating(verb: VmVerb) {
       ...Object.fromEntries(VERBS_AFTER_CREATE.map(other => [other, wait])),
       task_ended: [
         ...ends('endsIn'),
+        leftoverEnds(),
         // Its task was ended while it waited, by an operator: its turn must not come.
         { guard: 'isWaiting' as const, actions: [states.assign(dropEnded), effect('done', done)] },
         { actions: [effect('done', done)] },
       ],
-      refused: [...ends('taskRefused'), { actions: [states.assign(dropEnded)] }],
+      refused: [...ends('taskRefused'), leftoverEnds(), { actions: [states.assign(dropEnded)] }],
       reported: [
         { guard: { type: 'isKnown' as const, params: {} }, actions: [effect('done', done)] },
         { guard: { type: 'isNews' as const, params: {} }, actions: [note(), effect('done', done)] },
         { actions: [effect('done', done)] },
       ],
       vanished: { actions: [effect('done', done)] },
+      server_lost: lost,
+      adopt: adoptions(),
     },
     meta: { verb },
   })
+}
+
+/** A migration under way, or one of which nobody can say how it went: every word of its tasks and every deadline moves it on. */
+function migrating(deadline: 'stepLimit' | 'askAgain', like: ReturnType<typeof operating | typeof settled>) {
+  const moves = ['migrating', 'uncertain', ...OBSERVED, 'missing'].map(to => ({
+    guard: { type: 'migratesTo' as const, params: { to } },
+    target: to,
+    reenter: true,
+    actions: [
+      effect('migrate', (context: VmContext, event: VmEvent) => proceed(context, event)?.effects ?? []),
+      states.assign(({ context, event }) => proceed(context, event)?.context ?? {}),
+    ],
+  }))
+  const { reported, vanished, refused, task_ended } = operating('migrate').on
+  return states.createStateConfig({
+    ...like,
+    after: { [deadline]: moves },
+    on: {
+      ...like.on,
+      reported,
+      vanished,
+      migrate_abort: moves,
+      migrate_finish: moves,
+      server_lost: [...moves, { actions: [effect('done', done)] }],
+      task_ended: [...moves, ...task_ended],
+      refused: [...moves, ...refused],
+    },
+  })
+}
+
+function leftoverEnds() {
+  return {
+    guard: 'isLeftover' as const,
+    actions: [
+      effect('migrate', (context: VmContext, event: VmEvent) => leftoverEnded(context, event)?.effects ?? []),
+      states.assign(({ context, event }) => leftoverEnded(context, event)?.context ?? {}),
+    ],
+  }
+}
+
+function firstStep() {
+  return [
+    effect('migrate', (context: VmContext) => startMigration(context).effects),
+    states.assign(({ context }) => startMigration(context).context),
+  ]
 }
 
 function reportedTargets(state: Settled | 'absent') {
@@ -219,6 +331,20 @@ function reportedTargets(state: Settled | 'absent') {
       ...(other === state ? {} : { target: other }),
       actions: [note(), effect('done', done)],
     })),
+    { actions: [effect('done', done)] },
+  ]
+}
+
+/** What a task of this VM's node made of it is how it is from now on; word from a node it has left is not. */
+function adoptions() {
+  return [
+    {
+      guard: 'isFromNode' as const,
+      actions: [
+        states.assign(({ event }) => (event.type === 'adopt' ? { ...adopted(event.wanted), modified_at: event.at } : {})),
+        effect('done', done),
+      ],
+    },
     { actions: [effect('done', done)] },
   ]
 }
@@ -251,6 +377,8 @@ function adopt() {
       image_uuid: event.image_uuid ?? null,
       disks: spec.disks,
       nics: spec.nics,
+      autoboot: spec.autoboot ?? true,
+      ...(spec.tags === undefined ? {} : { tags: spec.tags }),
       host_key: event.host_key ?? null,
       discovered: false,
       created_at: event.at,
@@ -265,11 +393,10 @@ function adopt() {
 }
 
 function begin(state: string) {
-  return states.assign(({ event }) => ({
-    operation: operationOf(event),
-    before: state,
-    modified_at: event.at,
-  }))
+  return states.assign(({ event }) => {
+    const operation = operationOf(event)
+    return { operation: operation && remembered(operation), before: state, modified_at: event.at }
+  })
 }
 
 function beginNext(state: string) {
@@ -283,7 +410,7 @@ function beginNext(state: string) {
 function waitTurn() {
   return states.assign(({ context, event }) => {
     const next = operationOf(event)
-    return next ? { waiting: enqueue(context.waiting, next) } : {}
+    return next ? { waiting: enqueue(context.waiting, remembered(next)) } : {}
   })
 }
 
@@ -295,8 +422,11 @@ function settle() {
         ? event.status === 'failure' && (event.error ?? rejection('TaskFailed'))
         : event.type === 'refused'
           ? event.rejection
-          : rejection('TaskTimedOut', 'the end of the task was never reported')
+          : event.type === 'server_lost'
+            ? serverLost
+            : rejection('TaskTimedOut', 'the end of the task was never reported')
     return {
+      ...(event.type === 'task_ended' && event.status === 'complete' ? adopted(event.wanted) : {}),
       operation: null,
       before: null,
       modified_at: event.at,
@@ -333,13 +463,9 @@ function note() {
   })
 }
 
-function lookedAt(vm: { state: string } & Record<string, unknown>, at: number): VmContext['observed'] {
-  return {
-    state: vm.state,
-    at,
-    domain_id: numberOr(vm['domain_id'], null),
-    domain_state: stringOr(vm['domain_state'], null),
-  }
+/** A verb that would take the VM from its server has conditions of its own. */
+function mayLeave(context: VmContext, verb: VmVerb, params: Record<string, unknown>): boolean {
+  return verb !== 'migrate' || migrationRefusal(context, params) === undefined
 }
 
 function dropNext({ context }: { context: VmContext }): Operation[] {
@@ -355,20 +481,6 @@ function dropEnded({ context, event }: { context: VmContext; event: VmEvent }): 
 /** Did the node look after the last operation ended? By its own clock, unless that was set back meanwhile. */
 function isLater(context: VmContext, { seen_at, at }: { seen_at: number; at: number }): boolean {
   return seen_at > context.settled_at || at - context.modified_at > REPORT_LATE_MS
-}
-
-/** The same but for the time of looking. */
-function looksAlike(known: VmContext['observed'], seen: VmContext['observed']): boolean {
-  return (
-    known?.state === seen?.state && known?.domain_id === seen?.domain_id && known?.domain_state === seen?.domain_state
-  )
-}
-
-function stringOr<D extends string | null>(value: unknown, otherwise: D): string | D {
-  return typeof value === 'string' ? value : otherwise
-}
-function numberOr<D extends number | null>(value: unknown, otherwise: D): number | D {
-  return typeof value === 'number' ? value : otherwise
 }
 
 function noted(_: unknown, _params: { effects: Effect[] }): void {}

@@ -1,13 +1,15 @@
 /** The verbs of a VM as a table: which task each becomes, the state while it runs, where it may begin and where it ends. */
 import { type ErrorCode, type Rejection, rejection } from '../contract/errors.ts'
-import type { TaskName } from '../contract/task.ts'
+import { snapshotNameAt } from '../contract/snapshot.ts'
+import { type ComposedTask, TASKS, type TaskName } from '../contract/task.ts'
 import type { Operation, VmContext, VmVerb } from '../contract/vm.ts'
 
 export const SETTLED = ['running', 'stopped', 'failed', 'missing', 'incomplete', 'destroyed'] as const
 export type Settled = (typeof SETTLED)[number]
 
 export interface VmOperation {
-  task: TaskName
+  /** A composed one is ordered step by step: migration.ts. */
+  task: TaskName | ComposedTask
   during: string
   /** Settled states it may begin in. */
   from: readonly (Settled | 'absent')[]
@@ -17,6 +19,8 @@ export interface VmOperation {
   urgent: (params: Record<string, unknown>) => boolean
   /** The guard that refuses it elsewhere. */
   guard: GuardName
+  /** Adds what its caller left to the VM; `at`: when it was asked for, ms. */
+  complete?: (params: Record<string, unknown>, at: number) => Record<string, unknown>
 }
 
 const never = () => false
@@ -71,16 +75,72 @@ export const OPERATIONS: Record<VmVerb, VmOperation> = {
     urgent: always,
     guard: 'exists',
   },
+  update: {
+    task: 'machine_update',
+    during: 'updating',
+    from: ['running', 'stopped', 'failed'],
+    to: 'as_before',
+    urgent: never,
+    guard: 'exists',
+  },
+  reprovision: {
+    task: 'machine_reprovision',
+    during: 'reprovisioning',
+    from: ['running', 'stopped', 'failed'],
+    to: 'as_before',
+    urgent: never,
+    guard: 'exists',
+  },
+  create_snapshot: {
+    task: 'machine_create_snapshot',
+    during: 'snapshotting',
+    from: ['running', 'stopped', 'failed'],
+    to: 'as_before',
+    urgent: never,
+    guard: 'exists',
+    complete: (params, at) => ({ snapshot_name: snapshotNameAt(at), ...params }),
+  },
+  rollback_snapshot: {
+    task: 'machine_rollback_snapshot',
+    during: 'rolling_back',
+    from: ['running', 'stopped', 'failed'],
+    to: 'as_before',
+    urgent: never,
+    guard: 'exists',
+  },
+  delete_snapshot: {
+    task: 'machine_delete_snapshot',
+    during: 'deleting_snapshot',
+    from: ['running', 'stopped', 'failed'],
+    to: 'as_before',
+    urgent: never,
+    guard: 'exists',
+  },
+  migrate: {
+    task: 'machine_migrate',
+    during: 'migrating',
+    from: ['running', 'stopped', 'failed'],
+    to: 'as_before',
+    urgent: never,
+    guard: 'is_whole',
+  },
 }
 
 /** Guards by name: what each refuses with. A guard that says no is named to the caller. */
 export const GUARDS = {
   is_new: 'VmExists',
+  is_whole: 'MigrationNotSupported',
   is_stopped: 'VmNotStopped',
   is_running: 'VmNotRunning',
   exists: 'VmNotFound',
 } as const satisfies Record<string, ErrorCode>
 export type GuardName = keyof typeof GUARDS
+
+/** How long an agent may work on this verb's task, ms. */
+export function limitMsOf(verb: VmVerb): number {
+  const { task } = OPERATIONS[verb]
+  return task === 'machine_migrate' ? 0 : TASKS[task].limitMs
+}
 
 /** May this verb begin in this settled state? `idempotent` lets a verb begin where it would end: the agent then finds nothing to do. */
 export function mayBegin(verb: VmVerb, state: string, params: Record<string, unknown>): boolean {
@@ -91,6 +151,7 @@ export function mayBegin(verb: VmVerb, state: string, params: Record<string, unk
 /** Why a verb may not begin here. */
 export function refusalOf(verb: VmVerb, state: string): Rejection {
   if (state === 'destroyed' && verb !== 'create') return rejection('VmDestroyed')
+  if (state === 'uncertain') return rejection('MigrationUncertain')
   const code = GUARDS[OPERATIONS[verb].guard]
   return rejection(code, `cannot ${verb} a VM that is ${state}`)
 }

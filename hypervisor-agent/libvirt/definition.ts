@@ -46,7 +46,7 @@ export async function defineVm(
   const folder = readPoolPath(await (await libvirt.lookupStoragePoolByName(options.pool)).getXml()) ?? ''
   const text = domainXml(spec, {
     type: options.domainType,
-    diskPaths: spec.disks.map((_, n) => `${folder}/${volumeName(spec.uuid, n)}`),
+    diskPaths: spec.disks.map(({ slot }, n) => `${folder}/${volumeName(spec.uuid, slot ?? n)}`),
     nics,
     consoleLog: consoleLog(options.consoleFolder, spec.uuid),
     metadata: vmMetadata(spec, { taskId, createdAtMs, complete: false }),
@@ -123,7 +123,12 @@ async function checkNameIsFree(libvirt: Libvirt, name: string): Promise<void> {
   }
 }
 
-async function nicPlaces(libvirt: Libvirt, spec: VmSpec, options: DefinitionOptions): Promise<NicPlace[]> {
+/** Where each NIC plugs in. NetworkNotFound, NicTagNotFound, BridgeNotFound for the first that cannot. */
+export async function nicPlaces(
+  libvirt: Libvirt,
+  spec: Pick<VmSpec, 'nics'>,
+  options: Pick<DefinitionOptions, 'nicTags' | 'bridges'>,
+): Promise<NicPlace[]> {
   const places: NicPlace[] = []
   for (const nic of spec.nics) {
     if (nic.network) {

@@ -4,6 +4,7 @@
  */
 import type { VmSpec } from '../../actors/contract/vm.ts'
 import type { Installer } from '../hypervisor.ts'
+import { targetOf } from '../shape.ts'
 import { metadataElement, type VmMetadata } from './vm-metadata.ts'
 import { escapeXml, type Xml, xml } from './xml.ts'
 
@@ -32,7 +33,7 @@ export function domainXml(spec: VmSpec, parts: DomainParts): string {
   return xml`<domain type="${parts.type}">
 <name>${spec.name}</name>
 <uuid>${spec.uuid.toLowerCase()}</uuid>
-${title(spec.alias)}
+${titleElement(spec.alias)}
 <metadata>${metadataElement(parts.metadata)}</metadata>
 <memory unit="MiB">${spec.memory_mib}</memory>
 <vcpu>${spec.vcpus}</vcpu>
@@ -47,7 +48,7 @@ ${parts.type === 'kvm' ? xml`<cpu mode="host-model"/>` : undefined}
 <controller type="pci" index="0" model="pcie-root"/>
 ${Array.from({ length: ports }, (_, n) => xml`<controller type="pci" index="${n + 1}" model="pcie-root-port"/>`)}
 <controller type="scsi" index="0" model="virtio-scsi"/>
-${parts.diskPaths.map(disk)}
+${parts.diskPaths.map((path, n) => diskElement(path, spec.disks[n]?.slot ?? n))}
 ${spec.nics.map((nic, n) => networkInterface(nic.mac, parts.nics[n] as NicPlace))}
 <serial type="pty"><log file="${parts.consoleLog}" append="on"/><target port="0"/></serial>
 <console type="pty"><target type="serial" port="0"/></console>
@@ -77,23 +78,17 @@ export function installerXml(definition: string, installer: Installer): string {
   return started
 }
 
-/** sda, sdb, ... sdz, sdaa, ...: the kernel's names of SCSI disks. */
-export function diskTarget(n: number): string {
-  const letters = (rest: number): string =>
-    (rest >= 26 ? letters(Math.floor(rest / 26) - 1) : '') + String.fromCharCode(97 + (rest % 26))
-  return `sd${letters(n)}`
-}
-
-function disk(path: string, n: number): Xml {
+/** `slot`: 0 is sda. */
+export function diskElement(path: string, slot: number): Xml {
   return xml`<disk type="file" device="disk">
 <driver name="qemu" type="qcow2" discard="unmap"/>
 <source file="${path}"/>
-<target dev="${diskTarget(n)}" bus="scsi"/>
-<address type="drive" controller="0" bus="0" target="${n}" unit="0"/>
+<target dev="${targetOf(slot)}" bus="scsi"/>
+<address type="drive" controller="0" bus="0" target="${slot}" unit="0"/>
 </disk>`
 }
 
-function networkInterface(mac: string, place: NicPlace): Xml {
+export function networkInterface(mac: string, place: NicPlace): Xml {
   const head = xml`<mac address="${mac.toLowerCase()}"/>`
   if ('network' in place) {
     return xml`<interface type="network">${head}<source network="${place.network}"/><model type="virtio"/></interface>`
@@ -104,7 +99,7 @@ function networkInterface(mac: string, place: NicPlace): Xml {
 }
 
 // libvirt refuses a title with line breaks, and an empty one.
-function title(alias: string | undefined): Xml | undefined {
+export function titleElement(alias: string | undefined): Xml | undefined {
   const line = alias?.replace(/[\r\n]+/g, ' ').trim()
   return line ? xml`<title>${line}</title>` : undefined
 }

@@ -1,6 +1,6 @@
 /**
- * The volumes of the node's pool: those of VMs, named `<uuid>-disk<n>.qcow2`, and images, which are all the others. Made
- * through libvirt, so that the agent needs no access to the files.
+ * The volumes of the node's pool: those of VMs, named `<uuid>-disk<slot>.qcow2` (those made later with a mark of the task that did), and
+ * images, which are all the others. Made through libvirt, so that the agent needs no access to the files.
  */
 import { statfs } from 'node:fs/promises'
 import { isLibvirtError, type Hypervisor as Libvirt, type StoragePool } from 'node-libvirt'
@@ -11,7 +11,11 @@ import { readPoolPath, readVolume } from './xml-reading.ts'
 
 export const mib = 1024 * 1024
 
-const vmVolume = /^([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-disk[0-9]{1,3}\.qcow2$/
+/** Names of disks made for VMs, which no image may have. */
+export const vmVolume = /^([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-disk[0-9]{1,3}(?:-[0-9a-f]{8})?\.qcow2$/
+/** An empty volume of this name beside an image says that the image is not whole. No image can be named so. */
+export const markerOf = (image: string): string => `_incomplete_${image}`
+export const markerPattern = /^_incomplete_(.*)$/
 /** Cloning metadata and creating large files takes longer than other calls. */
 const volumeDeadline = { deadlineMs: 600_000 }
 
@@ -90,7 +94,7 @@ export async function storageFigures(libvirt: Libvirt, poolName: string): Promis
 }
 
 /** Path, format and size of each image the VM names; ImageNotInstalled for the first that is not in the pool. */
-export async function findImages(libvirt: Libvirt, poolName: string, spec: VmSpec): Promise<(Image | undefined)[]> {
+export async function findImages(libvirt: Libvirt, poolName: string, spec: Pick<VmSpec, 'disks'>): Promise<(Image | undefined)[]> {
   const pool = await libvirt.lookupStoragePoolByName(poolName)
   const images: (Image | undefined)[] = []
   for (const disk of spec.disks) {
@@ -119,6 +123,14 @@ async function findImage(pool: StoragePool, name: string): Promise<Image> {
       if (!isLibvirtError(error, 'NO_STORAGE_VOL')) throw error
       throw new HypervisorError('ImageNotInstalled', `pool ${pool.name} has no volume ${name}`, { cause: error })
     })
+  const isHalf = await pool.lookupVolume(markerOf(name)).then(
+    () => true,
+    error => {
+      if (isLibvirtError(error, 'NO_STORAGE_VOL')) return false
+      throw error
+    },
+  )
+  if (isHalf) throw new HypervisorError('ImageNotInstalled', `the image ${name} is not whole in pool ${pool.name}`)
   return readVolume(await volume.getXml())
 }
 
@@ -128,17 +140,22 @@ async function findImage(pool: StoragePool, name: string): Promise<Image> {
  */
 export async function checkSpace(libvirt: Libvirt, poolName: string, spec: VmSpec): Promise<void> {
   const pool = await libvirt.lookupStoragePoolByName(poolName)
-  const [figures, volumes] = await Promise.all([poolFigures(pool), listVolumes(pool)])
-  const promised = sum(
-    volumes
-      .filter(volume => volume.uuid && volume.uuid !== spec.uuid.toLowerCase())
-      .map(volume => Math.max(0, volume.capacityBytes - volume.allocationBytes)),
-  )
   const wanted = sum(spec.disks.map(disk => disk.size_mib * mib))
-  const free = Math.max(0, figures.available_bytes - promised)
+  const free = await spaceLeft(pool, spec.uuid.toLowerCase())
   if (wanted <= free) return
   const message = `the disks need ${wanted} bytes, pool ${poolName} has ${free} left that are not promised to other VMs`
   throw new HypervisorError('InsufficientStorage', message)
+}
+
+/** Bytes of the pool that are not promised to VMs, one left aside. */
+export async function spaceLeft(pool: StoragePool, exceptUuid?: string): Promise<number> {
+  const [figures, volumes] = await Promise.all([poolFigures(pool), listVolumes(pool)])
+  const promised = sum(
+    volumes
+      .filter(volume => volume.uuid && volume.uuid !== exceptUuid)
+      .map(volume => Math.max(0, volume.capacityBytes - volume.allocationBytes)),
+  )
+  return Math.max(0, figures.available_bytes - promised)
 }
 
 /** Names of the volumes made for this VM. */
@@ -157,26 +174,28 @@ export async function makeVolumes(
 ): Promise<void> {
   const pool = await libvirt.lookupStoragePoolByName(poolName)
   await deleteVolumes(libvirt, poolName, spec.uuid)
-  for (const [n, disk] of spec.disks.entries()) {
-    const image = images[n]
-    const text = volumeXml({
-      name: volumeName(spec.uuid, n),
-      capacityBytes: disk.size_mib * mib,
-      ...(image ? { backing: image } : {}),
-    })
-    await pool.createVolume(text, {}, volumeDeadline)
-  }
+  for (const [n, disk] of spec.disks.entries())
+    await makeVolume(pool, volumeName(spec.uuid, disk.slot ?? n), disk.size_mib, images[n])
+}
+
+/** Makes a volume that begins as the image looks, or blank. */
+export async function makeVolume(pool: StoragePool, name: string, sizeMib: number, image?: Image): Promise<void> {
+  const text = volumeXml({ name, capacityBytes: sizeMib * mib, ...(image ? { backing: image } : {}) })
+  await pool.createVolume(text, {}, volumeDeadline)
 }
 
 /** Deletes the volumes made for this VM and no others. */
 export async function deleteVolumes(libvirt: Libvirt, poolName: string, uuid: string): Promise<void> {
   const pool = await libvirt.lookupStoragePoolByName(poolName)
-  for (const name of await ownVolumes(libvirt, poolName, uuid)) {
-    try {
-      await (await pool.lookupVolume(name)).delete({}, volumeDeadline)
-    } catch (error) {
-      if (!isLibvirtError(error, 'NO_STORAGE_VOL')) throw error
-    }
+  for (const name of await ownVolumes(libvirt, poolName, uuid)) await deleteVolume(pool, name)
+}
+
+/** One that is not there is deleted already. */
+export async function deleteVolume(pool: StoragePool, name: string): Promise<void> {
+  try {
+    await (await pool.lookupVolume(name)).delete({}, volumeDeadline)
+  } catch (error) {
+    if (!isLibvirtError(error, 'NO_STORAGE_VOL')) throw error
   }
 }
 

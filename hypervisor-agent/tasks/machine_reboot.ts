@@ -3,18 +3,20 @@
  * A VM whose installer runs is started from its disks instead: that is what its reboot means.
  */
 import { HypervisorError } from '../hypervisor.ts'
+import { setInternalMetadata, takeMetadataBack } from './internal-metadata.ts'
 import { lookAt, mayBegin, needVm, type TaskContext, type TaskHandler } from './task.ts'
 import { watchVm } from './watch.ts'
 
 const longestWaitMs = 3_540_000
 
 export const machine_reboot: TaskHandler<'machine_reboot'> = {
-  run: async (context, { uuid, force, timeout }) => {
+  run: async (context, { uuid, force, timeout, update }) => {
     const { hypervisor, installs, timings, now } = context
     await mayBegin(context, async () => {
       const { state } = await needVm(context, uuid)
       if (state !== 'running') throw new HypervisorError('VmNotRunning', `the VM ${uuid} is not running`)
     })
+    await setInternalMetadata(context, uuid, update)
     const leavesInstaller = await context.once('leaves_installer', () => installs.isInstalling(uuid))
     await context.once('rebooted', async () => {
       if (leavesInstaller) {
@@ -31,6 +33,7 @@ export const machine_reboot: TaskHandler<'machine_reboot'> = {
     })
     return lookAt(context, uuid)
   },
+  undo: (context, { uuid }) => takeMetadataBack(context, uuid),
 }
 
 /** True if the guest rebooted, or went off and was started again, before the deadline. */

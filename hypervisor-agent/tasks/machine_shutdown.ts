@@ -3,7 +3,7 @@
  * deadline has passed. `force` switches it off at once; `timeout` (seconds) replaces the default of three minutes.
  */
 import { HypervisorError } from '../hypervisor.ts'
-import { lookAt, mayBegin, needVm, type TaskHandler } from './task.ts'
+import { lookAt, mayBegin, needVm, type TaskContext, type TaskHandler } from './task.ts'
 import { watchVm } from './watch.ts'
 
 /** The wait ends before the task's own limit of an hour does. */
@@ -11,7 +11,7 @@ const longestWaitMs = 3_540_000
 
 export const machine_shutdown: TaskHandler<'machine_shutdown'> = {
   run: async (context, { uuid, force, timeout, idempotent }) => {
-    const { hypervisor, installs, timings, now } = context
+    const { hypervisor, installs, timings } = context
     await mayBegin(context, async () => {
       const { state } = await needVm(context, uuid)
       if (state !== 'running' && !idempotent) throw new HypervisorError('VmNotRunning', `the VM ${uuid} is not running`)
@@ -20,21 +20,30 @@ export const machine_shutdown: TaskHandler<'machine_shutdown'> = {
     await installs.forget(uuid)
     if (!force) {
       const waitMs = Math.min(timeout === undefined ? timings.stopTimeoutMs : timeout * 1000, longestWaitMs)
-      const deadline = await context.once('deadline', () => now() + waitMs)
-      context.progress(10, 'acpi')
-      const watch = watchVm(context, uuid)
-      try {
-        do {
-          await hypervisor.pressPowerButton(uuid)
-          const within = Math.max(0, Math.min(timings.pressEveryMs, deadline - now()))
-          if (await watch.until(vm => vm?.state !== 'running', within)) return await lookAt(context, uuid)
-        } while (now() < deadline)
-      } finally {
-        watch.stop()
-      }
+      await shutDown(context, uuid, waitMs)
+    } else {
+      context.progress(90, 'power_off')
+      await hypervisor.powerOff(uuid, { graceful: false })
     }
-    context.progress(90, 'power_off')
-    await hypervisor.powerOff(uuid, { graceful: false })
     return lookAt(context, uuid)
   },
+}
+
+/** Asks the guest to go off, and switches it off when it has not after so long. */
+export async function shutDown(context: TaskContext, uuid: string, waitMs: number): Promise<void> {
+  const { hypervisor, timings, now } = context
+  const deadline = await context.once('deadline', () => now() + waitMs)
+  context.progress(10, 'acpi')
+  const watch = watchVm(context, uuid)
+  try {
+    do {
+      await hypervisor.pressPowerButton(uuid)
+      const within = Math.max(0, Math.min(timings.pressEveryMs, deadline - now()))
+      if (await watch.until(vm => vm?.state !== 'running', within)) return
+    } while (now() < deadline)
+  } finally {
+    watch.stop()
+  }
+  context.progress(90, 'power_off')
+  await hypervisor.powerOff(uuid, { graceful: false })
 }

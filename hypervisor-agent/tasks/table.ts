@@ -10,8 +10,11 @@ import { machine_delete_snapshot } from './machine_delete_snapshot.ts'
 import { machine_destroy } from './machine_destroy.ts'
 import { machine_kill } from './machine_kill.ts'
 import { machine_reboot } from './machine_reboot.ts'
+import { machine_reprovision } from './machine_reprovision.ts'
 import { machine_rollback_snapshot } from './machine_rollback_snapshot.ts'
 import { machine_shutdown } from './machine_shutdown.ts'
+import { machine_update } from './machine_update.ts'
+import { machine_update_nics } from './machine_update_nics.ts'
 import { network_create } from './network_create.ts'
 import { network_delete } from './network_delete.ts'
 import { nop } from './nop.ts'
@@ -33,6 +36,9 @@ export const TASK_HANDLERS: TaskHandlers = {
   machine_reboot,
   machine_kill,
   machine_destroy,
+  machine_update,
+  machine_reprovision,
+  machine_update_nics,
   machine_create_snapshot,
   machine_rollback_snapshot,
   machine_delete_snapshot,

@@ -32,6 +32,8 @@ export interface TaskContext extends Tools {
    * gets the remembered value. The mark is written after the effect, so an effect may still happen twice.
    */
   once<T>(mark: string, effect: () => T | Promise<T>): Promise<T>
+  /** Does it when everything before it that changes this VM has ended: for a task of the node that works on VMs. */
+  inVmLane<T>(uuid: string, work: () => Promise<T>): Promise<T>
   /** Waits that long, or until the task is aborted. */
   pause(ms: number): Promise<void>
 }

@@ -13,6 +13,7 @@ import type { Hypervisor } from '../../hypervisor-agent/hypervisor.ts'
 import { eventually } from '../eventually.ts'
 import { suite } from '../suite.ts'
 import { type Node, offer, simulatedNode, vmSpec } from './agent-fixture.ts'
+import { CHANGE_CASES } from './change-cases.ts'
 import { SERVER_CASES } from './server-cases.ts'
 import { SNAPSHOT_CASES } from './snapshot-cases.ts'
 
@@ -271,6 +272,7 @@ const cases: Case[] = [
     failure: 'NetworkNotFound',
     check: async scene => assert.equal(await networks(scene), []),
   },
+  ...CHANGE_CASES,
   ...SNAPSHOT_CASES,
   ...SERVER_CASES,
   { task: 'nop', name: 'sleeps and succeeds', params: () => ({ sleep: 0.02 }), check: async () => {} },

@@ -4,7 +4,6 @@ import * as assert from 'uvu/assert'
 import * as v from 'valibot'
 import { VmSpec } from '../../actors/contract/vm.ts'
 import {
-  diskTarget,
   domainXml,
   installerXml,
   networkXml,
@@ -14,6 +13,7 @@ import {
 import { readMetadata, vmMetadata } from '../../hypervisor-agent/libvirt/vm-metadata.ts'
 import { escapeXml, unescapeXml, xml } from '../../hypervisor-agent/libvirt/xml.ts'
 import { readDomain, readNetwork, readPoolPath, readVolume } from '../../hypervisor-agent/libvirt/xml-reading.ts'
+import { targetOf } from '../../hypervisor-agent/shape.ts'
 import { suite } from '../suite.ts'
 
 const test = suite('libvirt xml')
@@ -74,7 +74,7 @@ test('a domain is read back as it was written, whatever its alias and metadata s
         assert.equal(read.metadata, metadata(wanted))
         assert.equal(
           read.disks,
-          sizes.map((_, n) => ({ target: diskTarget(n), path: `/pool/disk <${n}>&"'.qcow2` })),
+          sizes.map((_, n) => ({ target: targetOf(n), path: `/pool/disk <${n}>&"'.qcow2` })),
         )
         assert.equal(read.nics, [
           { mac: '52:54:00:aa:bb:cc', network: 'v10', model: 'virtio' },
@@ -95,13 +95,13 @@ test('every disk has its own target on one virtio-scsi controller, in the order 
   ]
   assert.equal(
     addresses.map(match => [match[1], Number(match[2])]),
-    Array.from({ length: 60 }, (_, n) => [diskTarget(n), n]),
+    Array.from({ length: 60 }, (_, n) => [targetOf(n), n]),
   )
   assert.is(text.match(/type="scsi"/g)?.length, 1)
 })
 
 test('disks are named as the kernel names them', () => {
-  assert.equal([0, 25, 26, 51, 52, 255, 701, 702].map(diskTarget), [
+  assert.equal([0, 25, 26, 51, 52, 255, 701, 702].map(targetOf), [
     'sda',
     'sdz',
     'sdaa',

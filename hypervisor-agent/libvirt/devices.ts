@@ -1,0 +1,360 @@
+/** See `Devices`: changing the definition of a VM, and bringing a running guest in line with it. */
+import { type Domain, type Hypervisor as Libvirt, LibvirtError, type StoragePool } from 'node-libvirt'
+import type { NicSpec } from '../../actors/contract/vm.ts'
+import type { Devices, ShapeDisk, VmShape } from '../devices.ts'
+import { HypervisorError } from '../hypervisor.ts'
+import { diskPart, diskSpecs, nicPart, targetOf } from '../shape.ts'
+import {
+  changedDefinition,
+  diskXmlIn,
+  isAt,
+  movedInterface,
+  nicXmlIn,
+  retaggedInterface,
+  sameMac,
+} from './changed-definition.ts'
+import { type DefinitionOptions, nicPlaces } from './definition.ts'
+import { diskElement, type NicPlace, networkInterface } from './domain-xml.ts'
+import { hostMemory } from './host.ts'
+import type { VmMetadata } from './vm-metadata.ts'
+import { deleteVolume, findImages, makeVolume, mib, ownVolumes, spaceLeft, volumeSizes } from './volumes.ts'
+import { type ReadDomain, type ReadNic, readDomain, readPoolPath } from './xml-reading.ts'
+
+export interface DeviceParts {
+  /** Does it on the domain of this VM, which must exist. */
+  act<T>(doing: string, uuid: string, action: (domain: Domain, libvirt: Libvirt) => Promise<T>): Promise<T>
+  options: Pick<DefinitionOptions, 'pool' | 'nicTags' | 'bridges'>
+  /** Left to the host, MiB. */
+  reservedMib: number
+  /** This VM has changed. */
+  forget(uuid: string): void
+}
+
+/** How long a guest gets to follow its balloon or to let go of a NIC, ms. */
+const guestFollowsMs = 8_000
+const lookEveryMs = 200
+/** Copying the metadata of a large volume takes longer than other calls. */
+const resizeDeadline = { deadlineMs: 120_000 }
+
+export function libvirtDevices({ act, options, reservedMib, forget }: DeviceParts): Devices {
+  async function reshape(domain: Domain, libvirt: Libvirt, wanted: VmShape, parts: string[]) {
+    const definition = await domain.getXml({ inactive: true, secure: true })
+    const metadata = metadataOf(readDomain(definition), domain.uuid)
+    const folder = await poolFolder(libvirt, options.pool)
+    const pathOf = (disk: ShapeDisk) => (disk.volume.startsWith('/') ? disk.volume : `${folder}/${disk.volume}`)
+    const places = await nicPlaces(libvirt, wanted, options)
+    const change = { shape: wanted, metadata: shapedMetadata(metadata, wanted), pathOf, places }
+    await libvirt.defineDomain(changedDefinition(definition, change))
+    if ((await domain.getAutostart().catch(() => wanted.autoboot)) !== wanted.autoboot)
+      await domain.setAutostart(wanted.autoboot)
+    if (!(await domain.isActive())) return { running: false, pending: [] }
+    const live = await bringInLine(domain, { ...change, parts })
+    // It may have stopped meanwhile: then everything comes with its next boot.
+    return (await domain.isActive()) ? { running: true, pending: live } : { running: false, pending: [] }
+  }
+
+  return {
+    shapeOf: uuid => act('read the definition of', uuid, (domain, libvirt) => shapeOf(domain, libvirt, options.pool)),
+    checkShape: (uuid, wanted) =>
+      act('check the change of', uuid, async (domain, libvirt) => {
+        const before = await shapeOf(domain, libvirt, options.pool)
+        await nicPlaces(libvirt, wanted, options)
+        await checkDisks(libvirt, options.pool, before, wanted)
+        await checkMemory(domain, before, wanted, reservedMib)
+      }),
+    makeVolumes: (uuid, wanted) =>
+      act('make disks of', uuid, async (domain, libvirt) => {
+        const pool = await libvirt.lookupStoragePoolByName(options.pool)
+        for (const disk of await absentDisks(domain, libvirt, options.pool, wanted)) {
+          const [image] = await findImages(libvirt, options.pool, { disks: [disk] })
+          await deleteVolume(pool, disk.volume)
+          await makeVolume(pool, disk.volume, disk.size_mib, image)
+        }
+      }),
+    reshapeVm: async (uuid, wanted, { parts }) => {
+      try {
+        return await act('change', uuid, (domain, libvirt) => reshape(domain, libvirt, wanted, parts))
+      } finally {
+        // libvirt tells of a definition, not of its metadata.
+        forget(uuid)
+      }
+    },
+    resizeDisk: (uuid, slot, sizeMib) =>
+      act('resize a disk of', uuid, (domain, libvirt) => resize(domain, libvirt, options.pool, slot, sizeMib)),
+    sweepVolumes: uuid =>
+      act('delete unused disks of', uuid, async (domain, libvirt) => {
+        const pool = await libvirt.lookupStoragePoolByName(options.pool)
+        const xmls = await Promise.all([domain.getXml(), domain.getXml({ inactive: true })])
+        const used = new Set(xmls.flatMap(text => readDomain(text).disks.map(disk => fileOf(disk.path))))
+        for (const name of await ownVolumes(libvirt, options.pool, domain.uuid)) {
+          if (!used.has(name)) await deleteVolume(pool, name)
+        }
+      }),
+  }
+}
+
+async function shapeOf(domain: Domain, libvirt: Libvirt, poolName: string): Promise<VmShape> {
+  const read = readDomain(await domain.getXml({ inactive: true }))
+  const metadata = metadataOf(read, domain.uuid)
+  const folder = await poolFolder(libvirt, poolName)
+  const paths = read.disks.map(disk => disk.path)
+  const [sizes, autoboot] = await Promise.all([
+    volumeSizes(libvirt, poolName, paths),
+    domain.getAutostart().catch(() => false),
+  ])
+  const asked = new Map(metadata.disks.map((disk, n) => [targetOf(disk.slot ?? n), disk]))
+  const { alias, owner_uuid, cpu_cap, quota_gib, customer_metadata, internal_metadata, tags } = metadata
+  return {
+    memory_mib: read.memoryMib,
+    vcpus: read.vcpus,
+    autoboot,
+    ...(alias === undefined ? {} : { alias }),
+    ...(owner_uuid === undefined ? {} : { owner_uuid }),
+    ...(cpu_cap === undefined ? {} : { cpu_cap }),
+    ...(quota_gib === undefined ? {} : { quota_gib }),
+    disks: read.disks
+      .map(({ target, path }) => {
+        const image = asked.get(target)?.image
+        const size = sizes.get(path)?.size_bytes
+        return {
+          slot: slotOf(target),
+          volume: path === `${folder}/${fileOf(path)}` ? fileOf(path) : path,
+          size_mib: size === undefined ? (asked.get(target)?.size_mib ?? 0) : Math.ceil(size / mib),
+          ...(image === undefined ? {} : { image }),
+        }
+      })
+      .sort((a, b) => a.slot - b.slot),
+    nics: read.nics.map(nic => nicOf(nic, metadata.nics)),
+    customer_metadata,
+    internal_metadata,
+    tags,
+  }
+}
+
+/** Muster changes what it made, when it has made it. */
+function metadataOf({ metadata }: ReadDomain, uuid: string): VmMetadata {
+  if (!metadata)
+    throw new HypervisorError('InvalidArgument', `the VM ${uuid} was not made by Muster: it stays as it is`)
+  if (metadata.complete) return metadata
+  throw new HypervisorError('VmBusy', `the VM ${uuid} was not made completely: create or destroy it first`)
+}
+
+/** The definition says where a NIC is; by which tag, and what else was said of it, is remembered while that is still so. */
+function nicOf({ mac, network, bridge, vlan }: ReadNic, asked: NicSpec[] = []): NicSpec {
+  const known = asked.find(one => sameMac(one, { mac }))
+  const described = {
+    mac: mac.toLowerCase(),
+    ...(known?.ip === undefined ? {} : { ip: known.ip }),
+    ...(known?.primary === undefined ? {} : { primary: known.primary }),
+  }
+  if (network !== undefined) return { ...described, network }
+  const tagged = vlan === undefined ? {} : { vlan_id: vlan }
+  if (known?.nic_tag !== undefined && (known.bridge ?? bridge) === bridge)
+    return {
+      ...described,
+      nic_tag: known.nic_tag,
+      ...(known.bridge === undefined ? {} : { bridge: known.bridge }),
+      ...tagged,
+    }
+  return { ...described, ...(bridge === undefined ? {} : { bridge }), ...tagged }
+}
+
+function shapedMetadata(metadata: VmMetadata, shape: VmShape): VmMetadata {
+  const { alias: _, owner_uuid: __, cpu_cap: ___, quota_gib: ____, ...kept } = metadata
+  const { alias, owner_uuid, cpu_cap, quota_gib, nics, customer_metadata, internal_metadata, tags } = shape
+  return {
+    ...kept,
+    ...(alias === undefined ? {} : { alias }),
+    ...(owner_uuid === undefined ? {} : { owner_uuid }),
+    ...(cpu_cap === undefined ? {} : { cpu_cap }),
+    ...(quota_gib === undefined ? {} : { quota_gib }),
+    ...{ disks: diskSpecs(shape.disks), nics, customer_metadata, internal_metadata, tags },
+  }
+}
+
+// Checks.
+
+async function checkDisks(libvirt: Libvirt, poolName: string, before: VmShape, wanted: VmShape): Promise<void> {
+  const isNew = (disk: ShapeDisk) => !before.disks.some(was => was.volume === disk.volume)
+  const outside = wanted.disks.find(
+    disk =>
+      disk.volume.startsWith('/') &&
+      before.disks.some(was => was.volume === disk.volume && was.size_mib !== disk.size_mib),
+  )
+  if (outside)
+    throw new HypervisorError('InvalidArgument', `disk ${outside.volume} is not in pool ${poolName}: it is not resized`)
+  await findImages(libvirt, poolName, { disks: wanted.disks.filter(isNew) })
+  const grown = (disk: ShapeDisk) =>
+    disk.size_mib - (before.disks.find(was => was.volume === disk.volume)?.size_mib ?? 0)
+  const neededBytes = wanted.disks.reduce((sum, disk) => sum + Math.max(0, grown(disk)), 0) * mib
+  if (neededBytes === 0) return
+  const free = await spaceLeft(await libvirt.lookupStoragePoolByName(poolName))
+  if (neededBytes <= free) return
+  const message = `the disks need ${neededBytes} bytes more, pool ${poolName} has ${free} left that are not promised`
+  throw new HypervisorError('InsufficientStorage', message)
+}
+
+async function checkMemory(domain: Domain, before: VmShape, wanted: VmShape, reservedMib: number): Promise<void> {
+  if (wanted.memory_mib <= before.memory_mib) return
+  const needed = wanted.memory_mib - ((await domain.isActive()) ? before.memory_mib : 0)
+  const { memory_available_mib: available } = await hostMemory()
+  const free = Math.max(0, available - reservedMib)
+  if (needed <= free) return
+  const message = `VM ${domain.uuid} needs ${needed} MiB more, the server has ${free} MiB free`
+  throw new HypervisorError('InsufficientMemory', message)
+}
+
+/** Disks of the shape whose volumes the definition does not use. */
+async function absentDisks(domain: Domain, libvirt: Libvirt, poolName: string, wanted: VmShape): Promise<ShapeDisk[]> {
+  const there = await shapeOf(domain, libvirt, poolName)
+  return wanted.disks.filter(disk => !there.disks.some(one => one.volume === disk.volume))
+}
+
+async function resize(
+  domain: Domain,
+  libvirt: Libvirt,
+  poolName: string,
+  slot: number,
+  sizeMib: number,
+): Promise<void> {
+  const target = targetOf(slot)
+  const path = readDomain(await domain.getXml({ inactive: true })).disks.find(disk => disk.target === target)?.path
+  if (path === undefined) throw new HypervisorError('InvalidArgument', `the VM ${domain.uuid} has no disk ${target}`)
+  const pool: StoragePool = await libvirt.lookupStoragePoolByName(poolName)
+  const volume = await pool.lookupVolume(fileOf(path))
+  const { capacityBytes } = await volume.getInfo()
+  const wantedBytes = sizeMib * mib
+  if (capacityBytes === wantedBytes) return
+  const isOpen = (await domain.isActive()) && readDomain(await domain.getXml()).disks.some(disk => disk.path === path)
+  // QEMU holds the file of a running guest, and tells the guest.
+  if (isOpen) await domain.blockResize(target, wantedBytes, resizeDeadline)
+  else await volume.resize(wantedBytes, { shrink: wantedBytes < capacityBytes }, resizeDeadline)
+}
+
+// A running guest.
+
+interface Line {
+  shape: VmShape
+  parts: string[]
+  places: NicPlace[]
+  pathOf: (disk: ShapeDisk) => string
+}
+
+/** Gives the running guest what it takes; answers the parts it has not. What libvirt refuses waits for the next boot. */
+async function bringInLine(domain: Domain, { shape, parts, places, pathOf }: Line): Promise<string[]> {
+  const pending: string[] = []
+  const attempt = async (part: string, give: () => Promise<boolean>) => {
+    const given = await give().catch(error => {
+      if (error instanceof LibvirtError) return false
+      throw error
+    })
+    if (!given) pending.push(part)
+  }
+  if (parts.includes('ram')) await attempt('ram', () => balloon(domain, shape.memory_mib * 1024))
+  if (parts.includes('vcpus')) await attempt('vcpus', () => plugVcpus(domain, shape.vcpus))
+  const running = readDomain(await domain.getXml())
+  const targets = new Set([...running.disks.map(disk => disk.target), ...shape.disks.map(disk => targetOf(disk.slot))])
+  for (const target of targets) {
+    const disk = shape.disks.find(one => targetOf(one.slot) === target)
+    const part = diskPart({ slot: slotOf(target) })
+    if (parts.includes(part))
+      await attempt(part, () =>
+        plugDisk(domain, target, disk && diskElement(pathOf(disk), disk.slot).text, disk && pathOf(disk)),
+      )
+  }
+  const macs = new Set([...running.nics, ...shape.nics].map(nic => nic.mac.toLowerCase()))
+  for (const mac of macs) {
+    const part = nicPart({ mac })
+    const n = shape.nics.findIndex(nic => sameMac(nic, { mac }))
+    if (parts.includes(part)) await attempt(part, () => plugNic(domain, mac, places[n]))
+  }
+  return pending
+}
+
+/** Within what the guest was started with: its balloon gives memory back or takes it. */
+async function balloon(domain: Domain, wantedKib: number): Promise<boolean> {
+  const { maxMemoryKib, memoryKib } = await domain.getInfo()
+  if (memoryKib === wantedKib) return true
+  if (wantedKib > maxMemoryKib) return false
+  await domain.setMemory(wantedKib, { affect: 'live' })
+  if (await becomes(async () => (await domain.getInfo()).memoryKib === wantedKib)) return true
+  // A guest without a driver for it: what it has is left to it.
+  await domain.setMemory(memoryKib, { affect: 'live' })
+  return false
+}
+
+async function plugVcpus(domain: Domain, count: number): Promise<boolean> {
+  if ((await domain.getInfo()).vcpus !== count) await domain.setVcpus(count, { affect: 'live' })
+  return (await domain.getInfo()).vcpus === count
+}
+
+async function plugDisk(
+  domain: Domain,
+  target: string,
+  element: string | undefined,
+  path: string | undefined,
+): Promise<boolean> {
+  const there = async () => readDomain(await domain.getXml()).disks.find(disk => disk.target === target)?.path
+  const now = await there()
+  if (now === path) return true
+  if (now !== undefined) {
+    await domain.detachDevice(diskXmlIn(await domain.getXml({ secure: true }), target) ?? '', 'live')
+    if (!(await becomes(async () => (await there()) === undefined))) return false
+  }
+  if (element !== undefined) await domain.attachDevice(element, 'live')
+  return true
+}
+
+/** Plugs the NIC in there, or out where `place` is undefined. */
+async function plugNic(domain: Domain, mac: string, place: NicPlace | undefined): Promise<boolean> {
+  const block = async () => nicXmlIn(await domain.getXml({ secure: true }), { mac })
+  const now = await block()
+  if (now === undefined) {
+    if (place) await domain.attachDevice(networkInterface(mac, place).text, 'live')
+    return true
+  }
+  const is = readDomain(`<domain><devices>${now}</devices></domain>`).nics[0] as ReadNic
+  if (place && isAt(is, place)) return true
+  // A NIC on a bridge moves under the guest's feet; one on a network must be pulled out and plugged in, which the guest sees.
+  if (place && 'bridge' in place && is.network === undefined) {
+    const moved = await domain.updateDevice(retaggedInterface(now, place), { affect: 'live' }).then(
+      () => true,
+      error => {
+        if (error instanceof LibvirtError) return false
+        throw error
+      },
+    )
+    if (moved) return true
+  }
+  await domain.detachDevice(now, 'live')
+  if (!(await becomes(async () => (await block()) === undefined))) return false
+  if (!place) return true
+  try {
+    await domain.attachDevice(movedInterface(now, { mac }, place), 'live')
+    return true
+  } catch (error) {
+    if (error instanceof LibvirtError) await domain.attachDevice(now, 'live').catch(() => {})
+    throw error
+  }
+}
+
+async function becomes(holds: () => Promise<boolean>): Promise<boolean> {
+  const end = performance.now() + guestFollowsMs
+  for (;;) {
+    if (await holds()) return true
+    if (performance.now() >= end) return false
+    await new Promise(resolve => setTimeout(resolve, lookEveryMs))
+  }
+}
+
+async function poolFolder(libvirt: Libvirt, poolName: string): Promise<string> {
+  return readPoolPath(await (await libvirt.lookupStoragePoolByName(poolName)).getXml()) ?? ''
+}
+
+const fileOf = (path: string) => path.slice(path.lastIndexOf('/') + 1)
+
+/** The slot of a target: the reverse of `targetOf`. */
+function slotOf(target: string): number {
+  const letters = target.replace(/^sd/, '')
+  return [...letters].reduce((sum, letter) => sum * 26 + letter.charCodeAt(0) - 96, 0) - 1
+}
