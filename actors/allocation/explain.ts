@@ -5,9 +5,9 @@ import { OUT_NEVER } from './sieve.ts'
 
 /** Servers left after a step, in the order of the list then; no more than `most`. */
 export function survivors(decision: Decision, step: Step, most = Number.POSITIVE_INFINITY): Row[] {
-  const { rows, outAt, byRamFrom, list } = decision
+  const { rows, outAt, list } = decision
   if (step.left === 0) return []
-  const byRam = step.at >= byRamFrom && byRamFrom !== OUT_NEVER
+  const byRam = inRamOrder(decision, step)
   if (byRam && step.left === list.length)
     return Array.from(list.subarray(0, Math.min(most, list.length)), slot => rows[slot]!)
   const left: Row[] = []
@@ -24,20 +24,27 @@ interface Told {
   fallen: number[][]
   /** Places of the survivors with the best scores. */
   best: number[]
+  /** By step that scored: what each of the best had after it. */
+  totals: Map<number, number[]>
 }
 
-/** Every step with its survivors and reasons, no more than `most` of each. */
+/** Every step with its survivors and reasons, no more than `most` of each. A step that leaves the list as it was has the very same array. */
 export function tell(
   decision: Decision,
   most: number,
 ): { step: Step; remaining: Row[]; reasons: Record<string, string> }[] {
   const told = toldOf(decision, most)
-  return decision.steps.map(step => ({
-    step,
-    remaining: survivors(decision, step, most),
-    reasons: reasonsOf(decision, step, most, told),
-  }))
+  let before: Step | undefined
+  let remaining: Row[] = []
+  return decision.steps.map(step => {
+    const isSame = before?.left === step.left && inRamOrder(decision, before) === inRamOrder(decision, step)
+    if (!isSame) remaining = survivors(decision, step, most)
+    before = step
+    return { step, remaining, reasons: reasonsOf(decision, step, most, told) }
+  })
 }
+
+const inRamOrder = ({ byRamFrom }: Decision, step: Step) => step.at >= byRamFrom && byRamFrom !== OUT_NEVER
 
 /**
  * Reasons of a step: by server why it fell out or what it got, under `skip` why the step did nothing, under `*` what concerns all. No more
@@ -47,7 +54,7 @@ export function reasonsOf(
   decision: Decision,
   step: Step,
   most = Number.POSITIVE_INFINITY,
-  { fallen, best } = toldOf(decision, most),
+  told = toldOf(decision, most),
 ): Record<string, string> {
   const { plan, selection, added } = step
   const reasons: Record<string, string> = {}
@@ -57,10 +64,10 @@ export function reasonsOf(
   if (selection?.about !== undefined) reasons['*'] = selection.about
   if (plan.does === 'score' && added) {
     if (plan.about !== undefined) reasons['*'] = plan.about
-    scored(decision, step, added, best, reasons)
+    scored(decision, step, added, told, reasons)
   }
   const why = plan.does === 'filter' || plan.does === 'limit' ? plan.why : selection?.why
-  if (why) for (const slot of fallen[step.at] ?? []) reasons[decision.rows[slot]!.uuid] = why(decision.rows[slot]!)
+  if (why) for (const slot of told.fallen[step.at] ?? []) reasons[decision.rows[slot]!.uuid] = why(decision.rows[slot]!)
   return reasons
 }
 
@@ -71,22 +78,28 @@ function toldOf(decision: Decision, most: number): Told {
     const list = fallen[outAt[slot]!]
     if (list && list.length < most) list.push(slot)
   }
-  return { fallen, best: bestOf(decision, most) }
+  const best = bestOf(decision, most)
+  const totals = new Map<number, number[]>()
+  let sums = best.map(() => 0)
+  for (const { at, added } of steps) {
+    if (!added) continue
+    sums = sums.map((sum, n) => sum + added[best[n]!]!)
+    totals.set(at, sums)
+  }
+  return { fallen, best, totals }
 }
 
 /** What each got and had then. */
 function scored(
-  decision: Decision,
+  { list, rows }: Decision,
   step: Step,
   added: Float64Array,
-  best: number[],
+  { best, totals }: Told,
   into: Record<string, string>,
 ): void {
-  const { list, rows, steps } = decision
-  const before = steps.filter(other => other.added && other.at <= step.at)
-  for (const place of best) {
-    const total = before.reduce((sum, other) => sum + other.added![place]!, 0)
-    into[rows[list[place]!]!.uuid] = `added ${added[place]!.toFixed(2)}, now ${total.toFixed(2)}`
+  const sums = totals.get(step.at) ?? []
+  for (const [n, place] of best.entries()) {
+    into[rows[list[place]!]!.uuid] = `added ${added[place]!.toFixed(2)}, now ${sums[n]!.toFixed(2)}`
   }
 }
 

@@ -136,7 +136,8 @@ export const DECISION_KEPT_MS = 10 * 60_000
 export interface ToldStep {
   step: string
   rule: string
-  remaining: string[]
+  /** Absent: the same as after the step before, which most steps leave as it was. */
+  remaining?: string[]
   remaining_count: number
   reasons?: Record<string, string>
 }

@@ -10,6 +10,7 @@ import {
   AllocationVm,
   CLAIM_MS,
   type ToldDecision,
+  type ToldStep,
 } from '../../actors/contract/allocation.ts'
 import { type FieldError, rejection } from '../../actors/contract/errors.ts'
 import type { Sysinfo } from '../../actors/contract/server.ts'
@@ -117,7 +118,9 @@ export const allocationRows: AnyRow[] = [
     errors: ['ResourceNotFound'],
     handle: async ({ params }, backend) => {
       const outcome = await backend.decision(params.id, params.server)
-      return 'error' in outcome ? outcome : { status: 200, body: outcome.value }
+      if ('error' in outcome) return outcome
+      const { value } = outcome
+      return { status: 200, body: isWhole(value) ? { ...value, steps: stepsOf(value) } : value }
     },
   }),
   row({
@@ -234,13 +237,18 @@ function wrongRam({ ram }: Record<string, unknown>, { requirements }: Record<str
 }
 const RAM_TOLERANCE = 0.01
 
-/** Lists of all servers are made here: the allocator tells only once at which step each fell out. */
-function stepsOf({ steps, full }: ToldDecision): ToldDecision['steps'] {
-  if (!full) return steps
-  return steps.map((step, at) => ({
-    ...step,
-    remaining: step.remaining_count === 0 ? [] : full.servers.filter((_, place) => full.out_at[place]! > at),
-  }))
+/** All of a decision, rather than what it says of one server. */
+const isWhole = (value: object): value is ToldDecision => 'steps' in value
+
+/** Steps with the lists that the allocator has told but once: as after the step before, or at which step each server fell out. */
+function stepsOf({ steps, full }: ToldDecision): (ToldStep & { remaining: string[] })[] {
+  let last: string[] = []
+  return steps.map((step, at) => {
+    if (full) last = step.remaining_count === 0 ? [] : full.servers.filter((_, place) => full.out_at[place]! > at)
+    else last = step.remaining ?? last
+    const { step: label, rule, remaining_count, reasons } = step
+    return { step: label, rule, remaining: last, remaining_count, ...(reasons ? { reasons } : {}) }
+  })
 }
 
 /** The server as ServerGet shows it, without its VMs, with what the decision says of it. */

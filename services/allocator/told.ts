@@ -17,11 +17,13 @@ export function told(id: string, decision: Decision, steps?: 'full' | 'none'): T
   }
 }
 
-function toldStep({ step, remaining, reasons }: ReturnType<typeof tell>[number]): ToldStep {
+type Steps = ReturnType<typeof tell>
+
+function toldStep({ step, remaining, reasons }: Steps[number], at: number, all: Steps): ToldStep {
   return {
     step: step.label,
     rule: step.rule,
-    remaining: remaining.map(({ uuid }) => uuid),
+    ...(remaining === all[at - 1]?.remaining ? {} : { remaining: remaining.map(({ uuid }) => uuid) }),
     remaining_count: step.left,
     ...(Object.keys(reasons).length > 0 ? { reasons } : {}),
   }

@@ -93,6 +93,22 @@ test('a choice shows the server without VMs, what it has left, and the steps; al
   assert.equal([backend.questions[0]?.steps, backend.questions[0]?.claim_ms], ['full', 60_000])
 })
 
+test('a step that left the servers as they were shows them all the same, in the choice and in its explanation', async () => {
+  const { ask, backend } = gateway()
+  const steps = [
+    { step: 'Received by DAPI', rule: 'input', remaining: [SERVER, OTHER_SERVER], remaining_count: 2 },
+    { step: 'Servers', rule: 'same', remaining_count: 2 },
+    { step: 'Nobody', rule: 'none', remaining: [], remaining_count: 0 },
+  ]
+  const lists = [[SERVER, OTHER_SERVER], [SERVER, OTHER_SERVER], []]
+  const value = { id: owner, server_uuid: null, score: null, winners: 0, steps }
+  backend.allocation = { error: { code: 'NoAllocatableServersError', message: 'none' }, decision: value }
+  backend.decisions.set(owner, { ...value, decided_at: 'now', input_digest: 'digest' })
+  const listed = (told: { remaining: string[] }[]) => told.map(({ remaining }) => remaining)
+  assert.equal(listed((await ask('POST', '/allocate', { body: body() })).body.steps), lists)
+  assert.equal(listed((await ask('GET', `/allocations/${owner}`)).body.steps), lists)
+})
+
 test('a refusal is 409 with the steps and reasons that led to it', async () => {
   const { ask, backend } = gateway()
   const steps = [{ step: 'Received by DAPI', rule: 'input', remaining: [], remaining_count: 0 }]
