@@ -100,14 +100,23 @@ export async function imageServer(): Promise<ImageServer> {
   }
 }
 
-/** The beginning of a qcow2 image of version 3 with a disk of so many bytes; `patch` overwrites bytes of its header. */
+/** An empty qcow2 image of version 3 with a disk of so many bytes, which QEMU takes; `patch` overwrites bytes of its header. */
 export function qcow2(capacityBytes: number, patch: (header: Buffer) => void = () => {}): Buffer {
-  const header = Buffer.alloc(64 * 1024)
-  header.write('QFI\xfb', 0, 'latin1')
-  header.writeUInt32BE(3, 4)
-  header.writeUInt32BE(16, 20)
-  header.writeBigUInt64BE(BigInt(capacityBytes), 24)
-  header.writeUInt32BE(104, 100)
-  patch(header)
-  return header
+  const cluster = 64 * 1024
+  const image = Buffer.alloc(4 * cluster)
+  image.write('QFI\xfb', 0, 'latin1')
+  image.writeUInt32BE(3, 4)
+  image.writeUInt32BE(16, 20)
+  image.writeBigUInt64BE(BigInt(capacityBytes), 24)
+  // The table of the disk's blocks, one entry for each 512 MiB, in cluster 3; that of reference counts in 1 and 2.
+  image.writeUInt32BE(Math.ceil(capacityBytes / (512 * 1024 * 1024)), 36)
+  image.writeBigUInt64BE(BigInt(3 * cluster), 40)
+  image.writeBigUInt64BE(BigInt(cluster), 48)
+  image.writeUInt32BE(1, 56)
+  image.writeUInt32BE(4, 96)
+  image.writeUInt32BE(104, 100)
+  image.writeBigUInt64BE(BigInt(2 * cluster), cluster)
+  for (let n = 0; n < 4; n += 1) image.writeUInt16BE(1, 2 * cluster + 2 * n)
+  patch(image)
+  return image
 }

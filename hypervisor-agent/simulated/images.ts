@@ -92,4 +92,4 @@ export function simulatedImages({ store, guests, freeBytes, call }: SimulatedPoo
   }
 }
 
-const vmDisk = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}-disk[0-9]{1,3}\.qcow2$/
+const vmDisk = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}-disk[0-9]{1,3}(-[0-9a-f]{8})?\.qcow2$/

@@ -12,6 +12,7 @@ conformance({
   nicTag: 'admin',
   image: { name: 'debian-12', sizeMib: 2048 },
   acpi: 'listens',
+  volumesHaveContent: true,
   storageIsCounted: true,
   memoryIsCounted: true,
   reopens: true,

@@ -21,6 +21,7 @@ if (reason) {
     nicTag: 'external',
     image: { name: 'lab-guest', sizeMib: 64 },
     acpi: 'ignores',
+    volumesHaveContent: true,
     storageIsCounted: true,
     memoryIsCounted: true,
     reopens: true,

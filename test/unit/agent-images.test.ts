@@ -366,8 +366,8 @@ for (const call of ['listImages', 'installImage'] as const) {
         const release = node.hypervisor.faults.add({ call, when, hang: true })
         const task = offer('image_ensure_present', params)
         await agent.executor.accept(task)
-        const downloads = call === 'listImages' ? 0 : 1
-        await eventually(() => node.owner.reports.length > 0 && asked(path).length === downloads)
+        const reached = call === 'listImages' ? 'accepted' : 'install_image'
+        await eventually(() => node.owner.reports.some(({ status, step }) => reached === status || reached === step))
         await agent.kill()
         release()
         const next = await again()
