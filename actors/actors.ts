@@ -34,7 +34,7 @@ export interface StoredSnapshot {
 const asStored = (snapshot: StoredSnapshot) => snapshot
 
 export const ACTORS = {
-  cn: { machine: computeNodeMachine, version: 1, migrate: asStored, verbs: VERBS.cn, status: state => state },
+  cn: { machine: computeNodeMachine, version: 1, migrate: asStored, verbs: VERBS.cn, status: serverStatus },
   vm: {
     machine: vmMachine,
     version: 1,
@@ -59,10 +59,18 @@ export const actorsWith = ({ ticketKeptMs, fresh = {} }: { ticketKeptMs: number;
 
 export type ActorKinds = Record<string, ActorKind>
 
+/** CNAPI's `status` of a server: what it is in the middle of takes the place of silence only (cnapi-behaviour §3.3). */
+function serverStatus(state: string, context: Record<string, unknown>): string {
+  const { transitional_status } = context as ServerContext
+  return state === 'unknown' && transitional_status ? transitional_status : state
+}
+
 /** CNAPI's `state` of a VM: an operation in flight shows the state it began from until it ends. */
 function vmStatus(state: string, context: Record<string, unknown>): string {
   if (state === 'provisioning') return 'provisioning'
   if (state === 'incomplete') return 'failed'
+  // Not running where the record says that it is; whether elsewhere, nobody can say.
+  if (state === 'uncertain') return 'stopped'
   const { operation, before } = context as VmContext
   return operation && before ? before : state
 }

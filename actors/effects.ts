@@ -21,9 +21,11 @@ export type Effect =
   /** Offers a task to the agent of a server until it is accepted, or withdraws the offer. */
   | { type: 'offer'; server_uuid: string; task_id: string }
   | { type: 'withdraw'; task_id: string }
+  /** Tells the agent of a server to stop working on a task that has ended meanwhile. */
+  | { type: 'cancel'; server_uuid: string; task_id: string }
   /** Bodies beside the record, each safe to repeat. */
   | { type: 'create' | 'put'; bucket: BodyBucket; key: string; value: unknown }
-  | { type: 'delete'; bucket: 'ticket'; key: string }
+  | { type: 'delete'; bucket: 'ticket' | 'inventory'; key: string }
   /** Merges fields while others still have the given values; `ttl_ms`: how long the body then stays. */
   | {
       type: 'patch'
@@ -37,7 +39,7 @@ export type Effect =
   | { type: 'set_timer'; name: string; at: number; event: { type: string } & Record<string, unknown> }
   | { type: 'cancel_timer'; name: string }
 
-export type BodyBucket = 'task' | 'inventory' | 'ticket'
+export type BodyBucket = 'task' | 'inventory' | 'ticket' | 'job'
 
 /** An action of a machine whose params are its effects, worked out from context and event at that point of the transition. */
 export function effect<C, E, N extends string>(

@@ -5,7 +5,7 @@ import type { NatsConnection } from '../services/nats/connect.ts'
 import { publishHeartbeat } from '../services/nats/heartbeats.ts'
 import { decode, encode } from '../services/nats/json.ts'
 import { request } from '../services/nats/request.ts'
-import { parseAgent, pattern, subject } from '../services/nats/subjects.ts'
+import { type AgentHears, parseAgent, pattern, subject } from '../services/nats/subjects.ts'
 
 /** Calls of an agent to the actor of its node. */
 export type AgentCall = 'report' | 'sync' | 'sysinfo' | 'status'
@@ -18,7 +18,7 @@ export interface Link {
   /** Calls back now, if connected, and after every reconnect. */
   onConnected(listener: () => void): void
   /** Answers what the node is asked. */
-  serve(handlers: Record<'task' | 'read', (payload: unknown) => Promise<Reply>>): void
+  serve(handlers: Record<AgentHears, (payload: unknown) => Promise<Reply>>): void
   close(): void
 }
 
@@ -58,7 +58,7 @@ export function openLink(nc: NatsConnection, serverUuid: string): Link {
         callback: (error, message) => {
           if (error || !message.reply) return
           const what = parseAgent(message.subject)
-          answer(what === 'task' || what === 'read' ? handlers[what] : undefined, message.data).then(
+          answer(what && handlers[what], message.data).then(
             reply => {
               if (!nc.isClosed()) message.respond(encode(reply))
             },
@@ -77,7 +77,7 @@ export function openLink(nc: NatsConnection, serverUuid: string): Link {
 }
 
 async function answer(handler: ((payload: unknown) => Promise<Reply>) | undefined, data: Uint8Array): Promise<Reply> {
-  if (!handler) return { error: rejection('ResourceNotFound', 'an agent is asked for task or read') }
+  if (!handler) return { error: rejection('ResourceNotFound', 'an agent is asked for task, cancel or read') }
   try {
     return await handler(decode(data))
   } catch (error) {

@@ -49,7 +49,7 @@ const CLOCK_SLACK_MS = 5_000
 export const JOBS: Record<JobName, Job> = {
   'server-setup': {
     begins: params => ({ setting_up: true, ...(params['hostname'] ? { hostname: String(params['hostname']) } : {}) }),
-    undo: () => ({ setting_up: false }),
+    undo: () => ({ setting_up: false, setup_failed: true }),
     shows: ({ postsetup_script, ...params }) => ({
       ...params,
       ...(postsetup_script ? { postsetup_script: '(not shown)' } : {}),
@@ -78,7 +78,7 @@ export const JOBS: Record<JobName, Job> = {
         shows: result => ({ exit_code: exitCode(result) }),
       },
       sysinfo: { kind: 'task', task: 'server_sysinfo' },
-      record: { kind: 'change', changes: () => ({ setup: true, setting_up: false }) },
+      record: { kind: 'change', changes: () => ({ setup: true, setting_up: false, setup_failed: undefined }) },
     },
   },
   'server-reboot': {

@@ -2,18 +2,21 @@
  * The machine of a compute node: whether it is alive, and every task it has not ended. It is the sole writer of its tasks' records.
  *
  *   unregistered --register--> running --silent--> unknown --heard/register--> running
+ *   running/unknown --delete--> deleted --register--> running, or after a while forgotten
+ *   unregistered --boot_set/boot_update, id `default` only--> defaults
  *
  * A task is held (its VM is busy), offered (until the agent accepts) or accepted; it ends by the agent's report, by its VM, by an
  * operator, or by one of its two deadlines. Surprising: `silent` changes no task and no VM, since absence of a report is not death;
  * an agent that accepts a task which has ended meanwhile is told not to begin.
  */
 import { setup } from 'xstate'
-import { type Rejection, rejection } from '../contract/errors.ts'
+import { rejection } from '../contract/errors.ts'
 import type { TaskReport } from '../contract/messages.ts'
+import { newServer } from '../contract/new-server.ts'
 import { OPEN_TASKS_MAX, type OpenTask, type ServerContext } from '../contract/server.ts'
-import { ACCEPT_LIMIT_MS, TASKS, type TaskName, type TaskRecord } from '../contract/task.ts'
+import { TASKS, type TaskName } from '../contract/task.ts'
 import type { VerbParams } from '../contract/verbs.ts'
-import { type Effect, effect, iso, type Refused, type Stamp } from '../effects.ts'
+import { type Effect, effect, type Refused, type Stamp } from '../effects.ts'
 import {
   type ClaimEvent,
   claimEffects,
@@ -25,19 +28,46 @@ import {
   unclaimEffects,
   useClaims,
 } from './claims.ts'
-import { fromSysinfo, newServer } from './sysinfo.ts'
+import { DELETED_KEPT_MS, type DeleteEvent, deleteServer, forgotten } from './delete.ts'
+import {
+  advance,
+  cancel,
+  isLate,
+  isPaused,
+  isRunningJob,
+  type JobEvent,
+  refuseJob,
+  running,
+  runLate,
+  runsSame,
+  start,
+  started,
+  taskEnded,
+} from './job-run.ts'
+import { fromSysinfo } from './sysinfo.ts'
+import { createRecord, ending, endOf, offer, openTask, tellVm, type Failure } from './task-effects.ts'
+import { keepTold, settled, told } from './told.ts'
+import { endOrphan, failOrphan } from './orphans.ts'
+import { changesOf, isChange, isServer, isTooLong, type RecordEvent, refuseTooLong } from './update.ts'
 
-type Of<V extends 'register' | 'task_add' | 'task_release' | 'task_fail'> = Stamp & { type: V } & VerbParams<'cn', V>
+type Of<V extends 'register' | 'task_add' | 'task_release' | 'task_fail' | 'task_note' | 'task_done' | 'task_drop'> = Stamp & { type: V } & VerbParams<'cn', V>
 type Report = Stamp & { type: 'report'; reported_at: number } & Omit<TaskReport, 'at'>
 export type ServerEvent =
   | Of<'register'>
   | Of<'task_add'>
   | Of<'task_release'>
   | Of<'task_fail'>
+  | Of<'task_note'>
+  | Of<'task_done'>
+  | Of<'task_drop'>
   | (Stamp & { type: 'heard' | 'silent' })
   | (Stamp & { type: 'accept_limit' | 'run_limit'; task_id: string })
   | Report
   | ClaimEvent
+  | (Stamp & { type: 'pause' | 'resume' })
+  | JobEvent
+  | RecordEvent
+  | DeleteEvent
   | Refused
 
 /** Beyond an agent's own limit of a task, before the compute node ends it in its place. */
@@ -57,6 +87,8 @@ const states = setup({
     startClock: noted,
     noteProgress: noted,
     endTask: noted,
+    startJob: noted,
+    runJob: noted,
     answer: noted,
     refuse: noted,
   },
@@ -67,6 +99,16 @@ const states = setup({
     isFailedFromTheStart: ({ event }) => event.type === 'task_add' && event.failed !== undefined,
     isFreshClaim: ({ context, event }) => isFresh(context, event),
     hasClaim: ({ context, event }) => hasClaim(context, event),
+    takesNothingNew: ({ context }) => isPaused(context),
+    isPaused: ({ context, event }) => isPaused(context) && 'task_id' in event && !openTask(context, event.task_id),
+    runsSame: ({ context, event }) => runsSame(context, event),
+    runsJob: ({ context }) => context.job !== undefined,
+    isRunningJob: ({ context, event }) => isRunningJob(context, event),
+    isLate: ({ context, event }) => isLate(context, event),
+    jobMoves: ({ context, event }) => advance(context, event.at) !== undefined,
+    isServer: ({ context }) => isServer(context),
+    isChange: ({ context, event }) => isChange(context, event),
+    isTooLong: ({ context, event }) => isTooLong(context, event),
     hasRoom: ({ context, event }) =>
       Object.keys(context.open).length < OPEN_TASKS_MAX ||
       (event.type === 'task_add' && openTask(context, event.task_id) !== undefined),
@@ -79,12 +121,59 @@ const states = setup({
       (event.status === 'complete' || event.status === 'failure') &&
       openTask(context, event.id) !== undefined,
   },
+  delays: { deletedKept: DELETED_KEPT_MS },
 })
 
+const answered = effect('answer', () => reply({}))
+const refuseNotRunning = effect('refuse', () => [{ type: 'reject' as const, rejection: rejection('ServerNotRunning') }])
+/** A change of the record itself: what is so already is not written again. */
+const changeRecord = [
+  { guard: 'isTooLong' as const, actions: [effect('refuse', refuseTooLong)] },
+  {
+    guard: 'isChange' as const,
+    actions: [states.assign(({ context, event }) => changesOf(context, event)), answered],
+  },
+  { actions: [answered] },
+]
+/** The same for the record `default`, which begins with its first change; other unknown ids are answered nothing: there is no such server. */
+const changeDefaults = [
+  { guard: 'isServer' as const },
+  ...changeRecord.map(change => ({ ...change, target: 'defaults' as const })),
+]
+
+/** One job at a time: the same again is the one that runs. Where the node is not running, none begins. */
+const startJob = [
+  { guard: 'runsSame' as const, actions: [effect('answer', running)] },
+  { guard: 'runsJob' as const, actions: [effect('refuse', refuseJob)] },
+  { actions: [states.assign(({ context, event }) => start(context, event)), effect('startJob', started)] },
+]
+
 const tasks = states.createStateConfig({
+  always: {
+    guard: 'jobMoves',
+    actions: [
+      effect('runJob', (context: ServerContext, { at }: ServerEvent) => advance(context, at)?.effects ?? []),
+      states.assign(({ context, event }) => advance(context, event.at)?.context ?? {}),
+    ],
+  },
   on: {
+    job_cancel: [
+      { guard: 'isRunningJob', actions: [states.assign(({ context }) => cancel(context)), answered] },
+      { actions: [answered] },
+    ],
+    job_limit: { guard: 'isLate', actions: [states.assign(({ context }) => runLate(context))] },
+    pause: { actions: [states.assign({ paused: true }), answered] },
+    resume: { actions: [states.assign({ paused: undefined }), answered] },
+    update: changeRecord,
+    boot_set: changeRecord,
+    boot_update: changeRecord,
+    delete: {
+      target: 'deleted' as const,
+      actions: [effect('endTask', deleteServer), states.assign(({ context }) => forgotten(context))],
+    },
     task_add: [
       { guard: 'isFailedFromTheStart', actions: [effect('recordRefusedTask', recordRefusedTask)] },
+      { guard: 'isPaused', actions: [effect('recordRefusedTask', refusePaused)] },
       { guard: 'hasRoom', actions: [effect('addTask', addTask), states.assign(open)] },
       { actions: [effect('refuse', () => [{ type: 'reject', rejection: rejection('TooManyWaiting') }])] },
     ],
@@ -94,6 +183,18 @@ const tasks = states.createStateConfig({
     ],
     task_fail: [
       { guard: 'isOpen', actions: [effect('endTask', failTask), states.assign(close)] },
+      { actions: [effect('endTask', failOrphan)] },
+    ],
+    task_note: [
+      { guard: 'isOpen', actions: [effect('noteProgress', noteStep)] },
+      { actions: [effect('answer', () => reply({}))] },
+    ],
+    task_done: [
+      { guard: 'isOpen', actions: [effect('endTask', endWell), states.assign(close)] },
+      { actions: [effect('answer', () => reply({}))] },
+    ],
+    task_drop: [
+      { guard: 'isHeld', actions: [states.assign(close), effect('answer', () => reply({}))] },
       { actions: [effect('answer', () => reply({}))] },
     ],
     accept_limit: { guard: 'isOffered', actions: [effect('endTask', giveUp), states.assign(close)] },
@@ -114,16 +215,18 @@ const tasks = states.createStateConfig({
       { guard: 'isAcceptance', actions: [states.assign(accept), effect('startClock', startClock)] },
       { guard: 'isProgress', actions: [effect('noteProgress', noteProgress)] },
       { guard: 'isEnd', actions: [effect('endTask', endByReport), states.assign(close)] },
-      { actions: [effect('answer', () => reply({ go: false }))] },
+      { actions: [effect('endTask', endOrphan)] },
     ],
   },
 })
 
-const register = (isNew: boolean) => ({
+const register = (isNew: boolean, { wasUnknown = false } = {}) => ({
   target: 'running' as const,
   actions: [
     states.assign(({ context, event }) =>
-      event.type === 'register' ? fromSysinfo(context, event.sysinfo, event.at, isNew) : {},
+      event.type === 'register'
+        ? settled(context, fromSysinfo(context, event.sysinfo, event.at, isNew, event.defaults), { wasUnknown })
+        : {},
     ),
     effect('keepSysinfo', keepSysinfo),
   ],
@@ -136,14 +239,26 @@ export const computeNodeMachine = states.createMachine({
   context: ({ input }) => ({ ...newServer(input?.id ?? ''), ...input?.fresh }),
   initial: 'unregistered',
   states: {
-    unregistered: { on: { register: register(true) } },
+    unregistered: {
+      on: {
+        register: { guard: 'isServer' as const, ...register(true) },
+        boot_set: changeDefaults,
+        boot_update: changeDefaults,
+        task_fail: { actions: [effect('endTask', failOrphan)] },
+      },
+    },
+    defaults: { on: { boot_set: changeRecord, boot_update: changeRecord } },
+    deleted: { on: { register: register(true) }, after: { deletedKept: 'forgotten' } },
+    forgotten: { type: 'final' },
     running: {
       ...tasks,
       on: {
         ...tasks.on,
         register: register(false),
         silent: { target: 'unknown', actions: [heard] },
+        job_start: startJob,
         claim: [
+          { guard: 'takesNothingNew', actions: [refuseNotRunning] },
           {
             guard: 'isFreshClaim',
             actions: [states.assign(({ context, event }) => takeClaim(context, event)), effect('answer', claimEffects)],
@@ -157,10 +272,17 @@ export const computeNodeMachine = states.createMachine({
       ...tasks,
       on: {
         ...tasks.on,
-        register: register(false),
-        heard: { target: 'running', actions: [heard] },
+        register: register(false, { wasUnknown: true }),
+        heard: {
+          target: 'running',
+          actions: [states.assign(({ context }) => settled(context, {}, { wasUnknown: true })), heard],
+        },
         silent: { actions: [heard] },
-        claim: { actions: [effect('refuse', () => [{ type: 'reject', rejection: rejection('ServerNotRunning') }])] },
+        job_start: [
+          ...startJob.slice(0, 2),
+          { actions: [refuseNotRunning] },
+        ],
+        claim: { actions: [refuseNotRunning] },
       },
     },
   },
@@ -196,7 +318,7 @@ function moved(context: ServerContext, taskId: string, state: OpenTask['state'])
 
 function close({ context, event }: { context: ServerContext; event: ServerEvent }): Partial<ServerContext> {
   const { [taskIdOf(event)]: _ended, ...rest } = context.open
-  return { open: rest }
+  return { open: rest, ...told(context, event), ...taskEnded(context, taskIdOf(event), outcomeOf(event)) }
 }
 
 // Effects.
@@ -209,7 +331,10 @@ function keepSysinfo(context: ServerContext, event: ServerEvent): Effect[] {
 function addTask(context: ServerContext, event: ServerEvent): Effect[] {
   if (event.type !== 'task_add') return []
   const offered: Effect[] = event.held ? [] : offer(context, event.task_id, event.at)
-  return [createRecord(context, event, { status: 'active' }), ...offered, ...reply({ id: event.task_id })]
+  const kept: Effect[] = event.taken_over
+    ? [{ type: 'patch', bucket: 'task', key: event.task_id, while: { status: 'active' }, patch: { server_uuid: context.uuid } }]
+    : [createRecord(context, event)]
+  return [...kept, ...offered, ...reply({ id: event.task_id })]
 }
 
 function recordRefusedTask(context: ServerContext, event: ServerEvent): Effect[] {
@@ -217,30 +342,14 @@ function recordRefusedTask(context: ServerContext, event: ServerEvent): Effect[]
   return [createRecord(context, event, endOf(event.at, event.failed)), ...reply({ id: event.task_id })]
 }
 
-function createRecord(context: ServerContext, event: Of<'task_add'>, more: Partial<TaskRecord>): Effect {
-  const value = {
-    id: event.task_id,
-    req_id: event.req_id,
-    task: event.task,
-    server_uuid: context.uuid,
-    status: 'active',
-    timestamp: iso(event.at),
-    vm_uuid: event.vm_uuid,
-    ...more,
-    params: event.params,
-  }
-  return { type: 'create', bucket: 'task', key: event.task_id, value }
-}
-
-function offer(context: ServerContext, taskId: string, at: number): Effect[] {
+/** As a paused node agent refuses it; its VM hears of the end as of any other. */
+function refusePaused(context: ServerContext, event: ServerEvent): Effect[] {
+  if (event.type !== 'task_add') return []
+  const failure = rejection('AgentPaused')
   return [
-    { type: 'offer', server_uuid: context.uuid, task_id: taskId },
-    {
-      type: 'set_timer',
-      name: `accept_${taskId}`,
-      at: at + ACCEPT_LIMIT_MS,
-      event: { type: 'accept_limit', task_id: taskId },
-    },
+    createRecord(context, event, endOf(event.at, failure)),
+    ...tellVm(event.vm_uuid, event.task_id, { failure }),
+    ...reply({ id: event.task_id }),
   ]
 }
 
@@ -275,90 +384,50 @@ function noteProgress(_context: ServerContext, event: ServerEvent): Effect[] {
 
 function endByReport(context: ServerContext, event: ServerEvent): Effect[] {
   if (event.type !== 'report') return []
-  const failure = event.status === 'failure' ? (event.error ?? rejection('TaskFailed')) : undefined
-  return [...ending(context, event.id, event.at, failure, event.result, event.reported_at), ...reply({ go: false })]
+  const end = { ...outcomeOf(event), ended_at: event.reported_at }
+  return [...ending(context, event.id, event.at, end), ...keepTold(context, event), ...reply({ go: false })]
 }
 
 function failTask(context: ServerContext, event: ServerEvent): Effect[] {
-  if (event.type !== 'task_fail') return []
-  const { code, message } = event
-  return [...ending(context, event.task_id, event.at, { code, message }), ...reply({})]
+  return [...giveUp(context, event), ...reply({})]
+}
+
+/** A composed task, as its VM tells it. */
+function noteStep(_context: ServerContext, event: ServerEvent): Effect[] {
+  if (event.type !== 'task_note') return []
+  const { progress, step } = event
+  const patch = { progress, step }
+  return [{ type: 'patch', bucket: 'task', key: event.task_id, while: { status: 'active' }, patch }, ...reply({})]
+}
+
+function endWell(context: ServerContext, event: ServerEvent): Effect[] {
+  if (event.type !== 'task_done') return []
+  return [...ending(context, event.task_id, event.at, { result: event.result }), ...reply({})]
 }
 
 function giveUp(context: ServerContext, event: ServerEvent): Effect[] {
-  const failure = event.type === 'accept_limit' ? rejection('AgentNotConnected') : rejection('TaskTimedOut')
-  return ending(context, taskIdOf(event), event.at, failure)
+  return ending(context, taskIdOf(event), event.at, outcomeOf(event))
 }
 
-/** The end of a task: its record, its timers, its offer, and word to its VM. */
-function ending(
-  context: ServerContext,
-  taskId: string,
-  at: number,
-  failure?: Pick<Rejection, 'message'> & { code: string },
-  result?: unknown,
-  endedAt?: number,
-): Effect[] {
-  const task = openTask(context, taskId)
-  const vm = vmOf(result)
-  const told: Effect[] = task?.vm_uuid
-    ? [
-        {
-          type: 'send',
-          kind: 'vm',
-          id: task.vm_uuid,
-          verb: 'task_ended',
-          params: {
-            task_id: taskId,
-            status: failure ? 'failure' : 'complete',
-            ended_at: endedAt ?? 0,
-            ...(failure ? { error: { code: failure.code, message: failure.message } } : {}),
-            ...(vm === undefined ? {} : { vm }),
-          },
-        },
-      ]
-    : []
-  return [
-    { type: 'patch', bucket: 'task', key: taskId, while: { status: 'active' }, patch: endOf(at, failure, result) },
-    { type: 'withdraw', task_id: taskId },
-    { type: 'cancel_timer', name: `accept_${taskId}` },
-    { type: 'cancel_timer', name: `run_${taskId}` },
-    ...told,
-  ]
-}
-
-/** CNAPI's history: one `finish` on success, `error` and `finish` on failure (cnapi-behaviour §5.1). */
-function endOf(at: number, failure?: { code: string; message: string }, result?: unknown): Partial<TaskRecord> {
-  const timestamp = iso(at)
-  if (!failure) {
-    const finish = { name: 'finish', timestamp, event: result ?? {} }
-    return { status: 'complete', progress: 100, finished_at: timestamp, history: [finish] }
+/** What a task has come to, by the event that ended it. */
+function outcomeOf(event: ServerEvent): { failure?: Failure; result?: unknown } {
+  switch (event.type) {
+    case 'task_fail':
+      return { failure: { code: event.code, message: event.message } }
+    case 'accept_limit':
+      return { failure: rejection('AgentNotConnected') }
+    case 'run_limit':
+      return { failure: rejection('TaskTimedOut') }
+    case 'report':
+      return event.status === 'failure'
+        ? { failure: event.error ?? rejection('TaskFailed'), result: event.result }
+        : { result: event.result }
+    default:
+      return {}
   }
-  const { code, message } = failure
-  return {
-    status: 'failure',
-    finished_at: timestamp,
-    error: { code, message },
-    history: [
-      { name: 'error', timestamp, event: { error: { message, code } } },
-      { name: 'finish', timestamp, event: result ?? {} },
-    ],
-  }
-}
-
-/** The VM in a result: what its record shows of a summary, null if it is gone, undefined if the agent did not say. */
-function vmOf(result: unknown): Record<string, unknown> | null | undefined {
-  if (typeof result !== 'object' || result === null || !('vm' in result)) return undefined
-  const { vm } = result
-  if (vm === null) return null
-  if (typeof vm !== 'object' || !('state' in vm) || typeof vm.state !== 'string') return undefined
-  const { state, domain_id, domain_state } = vm as Record<string, unknown>
-  return { state, domain_id, domain_state }
 }
 
 const reply = (value: unknown): Effect[] => [{ type: 'reply', value }]
-const openTask = (context: ServerContext, taskId: string): OpenTask | undefined =>
-  Object.hasOwn(context.open, taskId) ? context.open[taskId] : undefined
 const taskIdOf = (event: ServerEvent): string =>
   'task_id' in event ? event.task_id : event.type === 'report' ? event.id : ''
 function noted(_: unknown, _params: { effects: Effect[] }): void {}

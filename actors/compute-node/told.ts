@@ -29,14 +29,17 @@ function sysinfoIn(context: ServerContext, event: { type: string }): Sysinfo | u
 }
 
 /**
- * These changes, and the end of `rebooting` with them: the node is heard again, or tells another boot time (cnapi-behaviour §2.2). A job
+ * These changes as they count, and the end of `rebooting` with them: the node is heard again, or tells another boot time (cnapi-behaviour §2.2). A job
  * that waits for its boot ends it by itself, since the last beats before a reboot and the first after it are beats too.
+ * What a node says of its setup does not count while a job sets it up, nor after one that failed: a pool alone is half a setup.
  */
 export function settled(
   context: ServerContext,
-  changes: Partial<ServerContext>,
+  told: Partial<ServerContext>,
   { wasUnknown }: { wasUnknown: boolean },
 ): Partial<ServerContext> {
+  const isHeld = context.setup_failed === true || context.job?.name === 'server-setup'
+  const changes = isHeld && 'setup' in told ? { ...told, setup: context.setup } : told
   if (!context.transitional_status || waitsForBoot(context)) return changes
   const booted = changes.last_boot !== undefined && changes.last_boot !== context.last_boot
   return wasUnknown || booted ? { ...changes, transitional_status: undefined } : changes

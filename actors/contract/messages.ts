@@ -47,6 +47,9 @@ export const TaskReport = v.object({
 export type TaskReport = v.InferOutput<typeof TaskReport>
 export const TaskReportAnswer = v.object({ go: v.boolean() })
 
+/** `agent.<uuid>.cancel`: its owner has ended this task; what was begun is taken back. Answered {value: {}}, also for one unknown. */
+export const TaskCancel = v.object({ id: Uuid })
+
 /** `cn.<uuid>.agent.sync`: on every connect; answered with everything open. */
 export const SyncRequest = v.object({ boot_time: v.optional(v.number()) })
 export const SyncAnswer = v.object({ tasks: v.array(TaskOffer) })

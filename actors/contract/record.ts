@@ -23,6 +23,8 @@ export const OutboxEntry = v.object({
     }),
     /** A task offered to the agent of a server; its body is in bucket `task`. */
     v.object({ type: v.literal('offer'), server_uuid: v.string(), task_id: v.string() }),
+    /** Word to the agent of a server that a task it works on has ended. */
+    v.object({ type: v.literal('cancel'), server_uuid: v.string(), task_id: v.string() }),
   ]),
   /** The answer to the caller waits for this one. */
   before_reply: v.optional(v.boolean()),

@@ -1,6 +1,8 @@
 /** Servers: what agents tell about a compute node, and what its actor's record holds. */
 import * as v from 'valibot'
+import { BootModule } from './boot.ts'
 import { Uuid } from './ids.ts'
+import { RunningJob } from './job.ts'
 import { VmSummary } from './vm.ts'
 
 const text = v.optional(v.string())
@@ -15,6 +17,14 @@ export const SysinfoNic = v.looseObject({
   /** Ours: the Open vSwitch bridge behind the nic tags of this interface. */
   Bridge: text,
 })
+
+/** Something a node can boot: an installed kernel by its release, with what it runs and what it boots next if nobody says otherwise. */
+export const Platform = v.looseObject({
+  name: v.string(),
+  running: v.optional(v.boolean()),
+  next: v.optional(v.boolean()),
+})
+export type Platform = v.InferOutput<typeof Platform>
 
 /** Full inventory of a compute node, with the field names existing node agents use. Loose: everything is kept as posted. */
 export const Sysinfo = v.looseObject({
@@ -32,10 +42,13 @@ export const Sysinfo = v.looseObject({
   'Network Interfaces': v.optional(v.record(v.string(), SysinfoNic)),
   'Virtual Network Interfaces': v.optional(v.record(v.string(), SysinfoNic)),
   'SDC Agents': v.optional(v.array(v.looseObject({ name: v.string(), version: text }))),
+  /** Ours: what is installed for the node to boot. */
+  Platforms: v.optional(v.array(Platform)),
   'CN Agent Port': numeric,
   'Admin IP': text,
 })
 export type Sysinfo = v.InferOutput<typeof Sysinfo>
+export const isSysinfo = (value: unknown): value is Sysinfo => v.is(Sysinfo, value)
 
 const count = v.optional(v.number())
 
@@ -128,6 +141,15 @@ export const ServerContext = v.object({
   traits: v.record(v.string(), v.unknown()),
   agents: v.array(v.looseObject({ name: v.string(), version: v.optional(v.string()) })),
   transitional_status: v.optional(v.string()),
+  /** By an operator: new tasks fail as AgentPaused. Absent in a record that was never paused. */
+  paused: v.optional(v.boolean()),
+  job: v.optional(RunningJob),
+  /** A setup job did not succeed: what the node says of itself does not make it set up. */
+  setup_failed: v.optional(v.boolean()),
+  /** Absent until they are set: by ServerUpdate (`next_reboot` is a date, '' after it was cleared) and by the boot endpoints. */
+  next_reboot: v.optional(v.string()),
+  setting_up: v.optional(v.boolean()),
+  boot_modules: v.optional(v.array(BootModule)),
   /** Tasks not ended, by id. Bodies are in bucket `task`. */
   open: v.record(v.string(), OpenTask),
   /** By claim id; and how often they have changed. Absent in a record that has never had one. */
@@ -135,6 +157,32 @@ export const ServerContext = v.object({
   claims_version: v.optional(v.number()),
 })
 export type ServerContext = v.InferOutput<typeof ServerContext>
+
+/** What operators may set of a server (ServerUpdate); `transitional_status` is shown while it is silent. */
+export const ServerAttributes = v.partial(
+  v.object({
+    agents: ServerContext.entries.agents,
+    boot_params: ServerContext.entries.boot_params,
+    boot_platform: v.string(),
+    comments: v.string(),
+    datacenter: v.string(),
+    default_console: v.string(),
+    next_reboot: v.string(),
+    rack_identifier: v.string(),
+    reservation_ratio: v.number(),
+    reserved: v.boolean(),
+    reservoir: v.boolean(),
+    serial: v.string(),
+    setting_up: v.boolean(),
+    setup: v.boolean(),
+    traits: ServerContext.entries.traits,
+    transitional_status: v.picklist(['', 'rebooting']),
+  }),
+)
+export type ServerAttributes = v.InferOutput<typeof ServerAttributes>
+
+/** States of a compute node's record in which there is no server (yet, or any more). */
+export const NO_SERVER: readonly string[] = ['unregistered', 'defaults', 'deleted', 'forgotten']
 
 /** Liveness (cnapi-behaviour Appendix C): one beat each 5 s; a node that was silent for 11 s is `unknown`. */
 export const HEARTBEAT_MS = 5_000

@@ -38,8 +38,10 @@ export const BUCKETS = {
     description: 'sysinfo and last status event of each server: <uuid>.sysinfo, <uuid>.status',
     storage: 'file',
     maxValueBytes: 1024 * 1024,
+    keyTtl: true,
   },
   task: { description: 'tasks, by task id', storage: 'file', maxValueBytes: 1024 * 1024, maxAgeMs: 30 * day },
+  job: { description: 'jobs, by job uuid', storage: 'file', maxValueBytes: 256 * 1024, maxAgeMs: 30 * day },
   ticket: {
     description: 'waitlist tickets, by ticket uuid; their open states are in the queue',
     storage: 'file',
@@ -70,6 +72,7 @@ export const key = {
   sysinfo: (serverUuid: string) => `${token(serverUuid)}.sysinfo`,
   status: (serverUuid: string) => `${token(serverUuid)}.status`,
   task: (taskId: string) => token(taskId),
+  job: (jobUuid: string) => token(jobUuid),
   ticket: (ticketUuid: string) => token(ticketUuid),
   lease: (hostId: string) => token(hostId),
 }

@@ -27,6 +27,10 @@ export const MAPPINGS: Readonly<Record<string, string>> = {
 export const ALLOCATOR_CALLS = ['choose', 'capacity', 'decision', 'fleet'] as const
 export type AllocatorCall = (typeof ALLOCATOR_CALLS)[number]
 
+/** What an agent is told or asked on `agent.<uuid>.<what>`. */
+export const AGENT_HEARS = ['task', 'cancel', 'read'] as const
+export type AgentHears = (typeof AGENT_HEARS)[number]
+
 /** Builders of subjects that are published or requested. `id`s are one token each. */
 export const subject = {
   /** A command to an actor; answered by the owner of its partition. */
@@ -35,8 +39,8 @@ export const subject = {
   agentCall: (serverUuid: string, verb: string) => `cn.${token(serverUuid)}.agent.${verb}`,
   /** A liveness beat of a compute node. */
   heartbeat: (serverUuid: string) => `hb.${token(serverUuid)}`,
-  /** What an agent listens to: `task` (an offer) or `read` (a live read). */
-  agent: (serverUuid: string, what: 'task' | 'read') => `agent.${token(serverUuid)}.${what}`,
+  /** What an agent listens to: `task` (an offer), `cancel` (one that has ended) or `read` (a live read). */
+  agent: (serverUuid: string, what: AgentHears) => `agent.${token(serverUuid)}.${what}`,
   /** A hint for people and gateways that an actor's record changed. */
   event: (kind: Kind, id: string) => `evt.${kind}.${token(id)}`,
   /** The statechart of a kind, answered by any actor host. */
@@ -88,7 +92,10 @@ export function parseMachines(text: string): Kind | undefined {
 }
 
 /** What an agent was sent: the last token of `agent.<uuid>.<what>`. */
-export const parseAgent = (text: string): string | undefined => text.split('.')[2]
+export function parseAgent(text: string): AgentHears | undefined {
+  const what = text.split('.')[2]
+  return AGENT_HEARS.find(name => name === what)
+}
 
 /** The partition of an id, as nats-server's `partition(64,1)` computes it: FNV-1a (32 bit) modulo the count. */
 export function partitionOf(id: string): number {

@@ -250,6 +250,9 @@ function perform(draft: Draft, effect: Effect): void {
     case 'offer':
       push(draft, { type: 'offer', server_uuid: effect.server_uuid, task_id: effect.task_id }, false)
       return
+    case 'cancel':
+      push(draft, { type: 'cancel', server_uuid: effect.server_uuid, task_id: effect.task_id }, false)
+      return
     case 'withdraw': {
       const left = draft.outbox.filter(({ effect: sent }) => sent.type !== 'offer' || sent.task_id !== effect.task_id)
       draft.changed ||= left.length !== draft.outbox.length

@@ -90,6 +90,7 @@ export function createPerformer({ nc, records, log, add, mayAct, step }: Perform
 
   const attempt = (actor: Actor, { sequence, effect }: OutboxEntry): Promise<Reply | undefined> => {
     if (effect.type === 'offer') return offer(actor, effect)
+    if (effect.type === 'cancel') return cancel(actor, effect)
     if (!isKind(effect.kind)) {
       return Promise.resolve({ error: rejection('ResourceNotFound', `there is no actor kind ${effect.kind}`) })
     }
@@ -136,6 +137,17 @@ export function createPerformer({ nc, records, log, add, mayAct, step }: Perform
       )
     }
     return reply
+  }
+
+  /** Tells an agent of a task's end. One that cannot be reached now learns it from its next report, so it is not tried for ever. */
+  const cancel = async (actor: Actor, effect: Extract<OutboxEntry['effect'], { type: 'cancel' }>): Promise<Reply> => {
+    await request(
+      nc,
+      subject.agent(effect.server_uuid, 'cancel'),
+      { id: effect.task_id },
+      { deadlineMs: offerDeadlineMs, attemptMs: offerAttemptMs, signal: actor.abort.signal },
+    )
+    return { value: {} }
   }
 
   const acknowledge = async (actor: Actor, { sequence, effect, id }: OutboxEntry, reply: Reply) => {
@@ -245,7 +257,7 @@ const transient = new Set<string>(['ServiceUnavailableError', 'VersionTooNew', '
 
 /** Effects with the same lane go in order; tasks do not wait for each other. */
 const laneOf = ({ effect }: OutboxEntry) =>
-  effect.type === 'offer' ? `offer ${effect.task_id}` : `${effect.kind}.${effect.id}`
+  effect.type === 'send' ? `${effect.kind}.${effect.id}` : `${effect.type} ${effect.task_id}`
 
 /** The lowest number that the receiver may hear again: what the stored outbox holds for it, acknowledged or not. */
 function floorOf(actor: Actor, kind: string, id: string, sequence: number): number {

@@ -2,6 +2,7 @@
  * A fleet in memory for tests of decisions: records, task bodies, a manual clock and an agent played by the test. Every commit may be
  * "lost after" or delivered twice, so that properties can be tried under all interleavings without a server.
  */
+import type { JobRecord } from '../../actors/contract/job.ts'
 import type { Command } from '../../actors/contract/messages.ts'
 import type { ActorRecord, Reply } from '../../actors/contract/record.ts'
 import type { TaskRecord } from '../../actors/contract/task.ts'
@@ -15,6 +16,9 @@ export interface Fleet {
   tickets: Map<string, TicketBody>
   /** Offers that reached an agent, by task id, in order. */
   offers: string[]
+  /** Tasks that an agent was told to stop, in order. */
+  cancels: string[]
+  jobs: Map<string, JobRecord>
   command(kind: string, id: string, verb: string, params?: Record<string, unknown>, more?: Partial<Command>): Reply
   agent(server: string, report: Record<string, unknown>): Reply
   /** Sends what is in outboxes until nothing moves; `agentListens` says whether offers are accepted by the agent. */
@@ -30,13 +34,16 @@ export function makeFleet(): Fleet {
   const tasks = new Map<string, TaskRecord>()
   const inventory = new Map<string, unknown>()
   const tickets = new Map<string, TicketBody>()
-  const bodies = { task: tasks, inventory, ticket: tickets } as unknown as Record<string, Map<string, unknown>>
+  const jobs = new Map<string, JobRecord>()
+  const bodies = { task: tasks, inventory, ticket: tickets, job: jobs } as unknown as Record<string, Map<string, unknown>>
   const fleet: Fleet = {
     now: 1_700_000_000_000,
     records,
     tasks,
     tickets,
+    jobs,
     offers: [],
+    cancels: [],
     input(kind, id, input) {
       const name = `${kind}.${id}`
       const before = records.get(name)
@@ -66,6 +73,9 @@ export function makeFleet(): Fleet {
             if (effect.type === 'offer') {
               if (!agentListens) continue
               fleet.offers.push(effect.task_id)
+              fleet.input(record.kind, record.id, { type: 'sent', sequences: [sequence] })
+            } else if (effect.type === 'cancel') {
+              fleet.cancels.push(effect.task_id)
               fleet.input(record.kind, record.id, { type: 'sent', sequences: [sequence] })
             } else {
               const sender = `${record.kind}:${record.id}`
