@@ -7,13 +7,17 @@ import { findVm, lookAt, mayBegin, type TaskContext, type TaskHandler } from './
 
 export const machine_create: TaskHandler<'machine_create'> = {
   run: async (context, { spec }) => {
-    const { hypervisor, installs, taskId } = context
+    const { hypervisor, images, installs, taskId } = context
     const { uuid, install } = spec
     context.progress(5, 'pre_check')
     // A location that is no installer tree is said before disks are made.
     if (install) await mayBegin(context, async () => void (await installs.examine(install, context.signal)))
-    context.progress(20, 'define')
-    await hypervisor.defineVm(spec, { taskId })
+    const names = spec.disks.flatMap(({ image }) => image ?? [])
+    await images.using(names, async () => {
+      if (images.hasService()) await ensureImages(context, names)
+      context.progress(20, 'define')
+      await hypervisor.defineVm(spec, { taskId })
+    })
     if (install) {
       context.progress(50, 'fetch_installer')
       const installer = await context.once('fetched', () => installs.fetch(uuid, install, context.signal))
@@ -34,6 +38,11 @@ export const machine_create: TaskHandler<'machine_create'> = {
     await context.installs.forget(params.spec.uuid)
     await context.hypervisor.removeVm(params.spec.uuid)
   },
+}
+
+/** Where there is an image service, images that are missing come from it; without one, `defineVm` says ImageNotInstalled. */
+async function ensureImages(context: TaskContext, names: string[]): Promise<void> {
+  for (const name of new Set(names)) await context.images.ensure({ name }, { ...context, share: { from: 5, to: 20 } })
 }
 
 /** A create refused because the VM exists must not remove that VM. */

@@ -16,6 +16,7 @@ import {
 } from '../../hypervisor-agent/hypervisor.ts'
 import { eventually } from '../eventually.ts'
 import { suite } from '../suite.ts'
+import { imageClaims } from './image-conformance.ts'
 import { snapshotClaims } from './snapshot-conformance.ts'
 
 export interface Subject {
@@ -37,6 +38,8 @@ export interface Conformance {
   nicTag: string
   /** A volume of the pool that may be used as an image, with its size. */
   image?: { name: string; sizeMib: number }
+  /** Volumes have content: an image can be copied into the pool. */
+  volumesHaveContent?: boolean
   /** Smallest memory and disk a guest is given, MiB. */
   memoryMib?: number
   diskMib?: number
@@ -494,6 +497,12 @@ export function conformance(subject: Conformance): void {
     limit,
   )
 
+  imageClaims({
+    ...{ can, define, refuses, diskMib },
+    hasContent: subject.volumesHaveContent ?? false,
+    image: subject.image,
+    hypervisor: () => hypervisor,
+  })
   snapshotClaims({ test, limit, hypervisor: () => hypervisor, define, becomes, refuses })
 
   can(subject.reopens, 'guests outlive the agent', 'a host that ends with its last connection', async () => {
