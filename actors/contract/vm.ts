@@ -144,6 +144,8 @@ export const VmContext = v.object({
   /** Started with its node; absent in records of before it was kept. */
   autoboot: v.optional(v.boolean()),
   tags: v.optional(metadata),
+  /** Of a VM made as a Docker container. */
+  docker_id: v.optional(v.string()),
   /** Key of the host actor that had it made, for /host. */
   host_key: v.nullable(v.string()),
   /** True for a domain that nobody ordered through Muster. */

@@ -58,7 +58,7 @@ const GONE = ['absent', 'missing', 'incomplete', 'destroyed', 'forgotten']
 /** A VM that is there or being made: its record is durable before its node hears of it, so it counts from the moment it was asked for. */
 export function fleetVm(state: string, vm: VmContext): FleetVm | undefined {
   if (GONE.includes(state)) return undefined
-  const { uuid, server_uuid, owner_uuid, brand, ram, quota, alias } = vm
+  const { uuid, server_uuid, owner_uuid, brand, ram, quota, alias, tags, docker_id } = vm
   return {
     uuid,
     server_uuid,
@@ -69,6 +69,9 @@ export function fleetVm(state: string, vm: VmContext): FleetVm | undefined {
     cpu_cap: capOf(vm),
     quota: quota ?? undefined,
     alias: alias ?? undefined,
+    tags,
+    docker: docker_id !== undefined,
+    docker_id,
   }
 }
 

@@ -2,6 +2,8 @@
 import * as assert from 'uvu/assert'
 import { meaningOf } from '../../actors/allocation/affinity.ts'
 import type { Affinity, FleetVm } from '../../actors/allocation/fleet.ts'
+import { newVm } from '../../actors/vm/new-vm.ts'
+import { fleetVm } from '../../services/allocator/server.ts'
 import { suite } from '../suite.ts'
 
 const test = suite('allocation affinity')
@@ -47,6 +49,26 @@ test('a pattern that would backtrack for ages is answered like any other', () =>
   // With a backtracking matcher this test does not end.
   assert.match(String(near(long, '/^(a+)+$/', 're')), 'no VM of this owner matches')
   assert.match(String(near(long, `${'a*'.repeat(40)}b`, 'glob')), 'no VM of this owner matches')
+})
+
+test('a VM in the records is found by its tags and by its Docker id', () => {
+  const uuid = 'dabcdb51-4099-4957-a0d3-1f1ee599209a'
+  const docker_id = `${uuid.replaceAll('-', '')}${'0'.repeat(32)}`
+  const record = { ...newVm(uuid), owner_uuid: owner, server_uuid: 's', ram: 1, tags: { role: 'web' }, docker_id }
+  const vm = fleetVm('running', record)!
+  assert.equal(near([vm], 'web', 'exact'), ['web'])
+  const directory = { ofOwner: () => [vm], get: () => vm, onServer: () => [] }
+  const rule = {
+    key: 'container',
+    operator: '!=' as const,
+    value: docker_id,
+    valueType: 'exact' as const,
+    isSoft: false,
+  }
+  assert.equal(meaningOf([rule], owner, directory), {
+    locality: { strict: true, near: [], far: [uuid] },
+    ignored: [],
+  })
 })
 
 test.run()
