@@ -12,6 +12,7 @@ import type { Backend } from './backend.ts'
 import { collect, readBody } from './body.ts'
 import { pass } from './gates.ts'
 import { derivedIds, fingerprint, randomIds } from './ids.ts'
+import type { Observed } from './metrics.ts'
 import { type Answer, type AnyRow, changes, type Incoming, pathParams } from './row.ts'
 import { checker } from './validate.ts'
 
@@ -23,6 +24,8 @@ export interface AppOptions {
   version: string
   /** Shown in x-server-name: the host this gateway runs on. */
   serverName: string
+  /** Told of every request when it is answered. */
+  observe?: (request: Observed) => void
 }
 
 /** The gateway as a function from request to response; listens to nothing by itself. */
@@ -30,10 +33,13 @@ export function createApp(options: AppOptions): Hono {
   const app = new Hono({ strict: false })
   const methods = methodsByPath(options.rows)
   for (const row of options.rows) app.on(row.method, row.path, serve(row, options, methods.get(row.path) ?? []))
-  for (const [path, allowed] of methods) app.all(path, wrongMethod(allowed))
-  app.notFound(c =>
-    plainError(rejection('ResourceNotFound', `${new URL(c.req.url, 'http://localhost').pathname} does not exist`)),
-  )
+  for (const [path, allowed] of methods) app.all(path, wrongMethod(allowed, options.observe))
+  app.notFound(c => {
+    options.observe?.({ ...seen(c), route: undefined, status: 404, ms: 0 })
+    return plainError(
+      rejection('ResourceNotFound', `${new URL(c.req.url, 'http://localhost').pathname} does not exist`),
+    )
+  })
   app.onError((error, c) => {
     options.log.error({ err: error, method: c.req.method, path: c.req.path }, 'request failed')
     return plainError(rejection('InternalError'))
@@ -45,7 +51,7 @@ export function createApp(options: AppOptions): Hono {
 const REQUEST_ID_MAX = 256
 const KEY_MAX = 255
 
-function serve(row: AnyRow, { backend, log, version, serverName }: AppOptions, allowed: readonly string[]) {
+function serve(row: AnyRow, { backend, log, version, serverName, observe }: AppOptions, allowed: readonly string[]) {
   const check = checker(row)
   const names = pathParams(row.path)
   const changing = changes(row)
@@ -53,7 +59,7 @@ function serve(row: AnyRow, { backend, log, version, serverName }: AppOptions, a
 
   return async (c: Context): Promise<Response> => {
     // Hono serves HEAD by the row of GET; CNAPI's routes know no HEAD.
-    if (c.req.method !== row.method) return wrongMethod(allowed)(c)
+    if (c.req.method !== row.method) return wrongMethod(allowed, observe)(c)
     const started = performance.now()
     const header = (name: string) => c.req.header(name)
     const reqId = (header('request-id') || header('x-request-id') || randomUUID()).slice(0, REQUEST_ID_MAX)
@@ -66,8 +72,10 @@ function serve(row: AnyRow, { backend, log, version, serverName }: AppOptions, a
       const away = error instanceof UnavailableError
       answer = { error: rejection(away ? 'ServiceUnavailableError' : 'InternalError') }
     }
-    const elapsedMs = Math.round(performance.now() - started)
+    const tookMs = performance.now() - started
+    const elapsedMs = Math.round(tookMs)
     const [status, body, type] = render(answer, accepted ?? JSON_TYPE)
+    observe?.({ ...seen(c), route: row.name, status, ms: tookMs })
     const headers: Record<string, string> = {
       server,
       'x-request-id': reqId,
@@ -165,10 +173,16 @@ function plainError(error: Rejection, headers: Record<string, string> = {}): Res
   return new Response(text, { status: ERRORS[error.code].status, headers: { 'content-type': JSON_TYPE, ...headers } })
 }
 
-function wrongMethod(allowed: readonly string[]) {
-  return (c: Context) =>
-    plainError(rejection('MethodNotAllowedError', `${c.req.method} is not allowed`), { allow: allowed.join(', ') })
+function wrongMethod(allowed: readonly string[], observe: AppOptions['observe']) {
+  return (c: Context) => {
+    observe?.({ ...seen(c), route: undefined, status: 405, ms: 0 })
+    return plainError(rejection('MethodNotAllowedError', `${c.req.method} is not allowed`), {
+      allow: allowed.join(', '),
+    })
+  }
 }
+
+const seen = (c: Context) => ({ method: c.req.method, userAgent: c.req.header('user-agent') })
 
 function methodsByPath(rows: readonly AnyRow[]): Map<string, string[]> {
   const methods = new Map<string, string[]>()

@@ -162,6 +162,8 @@ export interface Backend {
     tasks: { id: string; waiters: number }[]
     queues: { server_uuid: string; scope: string; id: string; waiters: number }[]
   }
+  /** Tasks of all servers that have not ended, as the view has it. */
+  openTasks(): number
   /** Is there a connection to NATS right now. */
   connected(): boolean
 }

@@ -20,7 +20,7 @@ const port = v.pipe(
 const Settings = v.object({
   PORT: v.optional(port, '8080'),
   HOST: v.optional(v.string(), '127.0.0.1'),
-  METRICS_PORT: v.optional(v.union([v.literal('off'), port], 'must be a port, or off'), '8881'),
+  METRICS_PORT: v.optional(v.union([v.literal('off'), port], 'must be a port, or off')),
   METRICS_HOST: v.optional(v.string(), '127.0.0.1'),
   DATACENTER_NAME: v.optional(v.string(), ''),
   NATS_URL: v.optional(v.string(), 'nats://127.0.0.1:4222'),
@@ -32,9 +32,8 @@ const Settings = v.object({
 export interface Config {
   port: number
   host: string
-  /** Undefined: no metrics are served. */
-  metricsPort: number | undefined
-  metricsHost: string
+  /** Undefined: no metrics are served. `isDefault`: nobody asked for this port. */
+  metrics: { port: number; host: string; isDefault: boolean } | undefined
   datacenter: string
   natsUrl: string
   natsSeedFile: string | undefined
@@ -46,14 +45,24 @@ export interface Config {
   idle: Given['idle']
 }
 
+/** The port that CNAPI documents. */
+const METRICS_PORT_DEFAULT = 8881
+
 /** Throws an Error with a line for each setting that is wrong. */
 export function readConfig(env: NodeJS.ProcessEnv = process.env, args?: string[]): Config {
   const { settings, idle } = readSettings(Settings, env, args ? { args } : {})
+  const { METRICS_PORT } = settings
   return {
     port: settings.PORT,
     host: settings.HOST,
-    metricsPort: settings.METRICS_PORT === 'off' ? undefined : settings.METRICS_PORT,
-    metricsHost: settings.METRICS_HOST,
+    metrics:
+      METRICS_PORT === 'off'
+        ? undefined
+        : {
+            port: METRICS_PORT ?? METRICS_PORT_DEFAULT,
+            host: settings.METRICS_HOST,
+            isDefault: METRICS_PORT === undefined,
+          },
     datacenter: settings.DATACENTER_NAME,
     natsUrl: settings.NATS_URL,
     natsSeedFile: settings.NATS_SEED_FILE,

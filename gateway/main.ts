@@ -2,11 +2,14 @@
 import { once } from 'node:events'
 import type { Server } from 'node:http'
 import { serve } from '@hono/node-server'
-import { pino } from 'pino'
-import { connectNats, serversOf } from '../services/nats/connect.ts'
+import { type Logger, pino } from 'pino'
+import { connectNats, type NatsConnection, serversOf } from '../services/nats/connect.ts'
+import { askMetrics, onReconnect } from '../services/nats/metrics.ts'
 import { announce } from '../services/nats/micro.ts'
 import { createApp } from './app.ts'
+import type { Backend } from './backend.ts'
 import { type Config, readConfig } from './config.ts'
+import { createGatewayMetrics, type GatewayMetrics, type MetricsServer, serveMetrics } from './metrics.ts'
 import { openNatsBackend } from './nats-backend.ts'
 import { routes } from './routes.ts'
 
@@ -43,7 +46,19 @@ async function run(config: Config): Promise<void> {
   if (config.idle.length > 0) log.info({ settings: config.idle }, 'these settings change nothing here')
   const { version, serverName } = config
   const startedAt = new Date()
-  const app = createApp({ rows: routes(version, { version, startedAt, log }), backend, log, version, serverName })
+  const metrics = createGatewayMetrics(
+    { datacenter: config.datacenter, instance: config.gatewayId, server: serverName },
+    { openTasks: backend.openTasks, servers: () => statuses(backend), readers: () => 0 },
+  )
+  onReconnect(nc, metrics.reconnected)
+  const app = createApp({
+    rows: routes(version, { version, startedAt, log }),
+    backend,
+    log,
+    version,
+    serverName,
+    observe: metrics.observe,
+  })
   const server = serve({ fetch: app.fetch, port: config.port, hostname: config.host }) as Server
   server.on('error', error => {
     const taken = (error as NodeJS.ErrnoException).code === 'EADDRINUSE'
@@ -53,6 +68,8 @@ async function run(config: Config): Promise<void> {
   await once(server, 'listening')
   const address = server.address()
   log.info({ host: config.host, port: typeof address === 'object' ? address?.port : config.port }, 'listening')
+
+  const scraped = config.metrics && (await openMetrics(config.metrics, metrics, nc, log))
 
   let stopping = false
   const closed = async () => {
@@ -73,6 +90,7 @@ async function run(config: Config): Promise<void> {
     const late = setTimeout(() => server.closeAllConnections(), STOP_GRACE_MS)
     await drained
     clearTimeout(late)
+    scraped?.close()
     await withdraw()
     backend.close()
     await nc.drain()
@@ -87,4 +105,28 @@ async function run(config: Config): Promise<void> {
       })
     })
   }
+}
+
+/** Several gateways on one machine meet on the documented port: without one asked for, the later ones go on without. */
+async function openMetrics(
+  { port, host, isDefault }: NonNullable<Config['metrics']>,
+  metrics: GatewayMetrics,
+  nc: NatsConnection,
+  log: Logger,
+): Promise<MetricsServer | undefined> {
+  try {
+    const served = await serveMetrics({ port, host }, metrics.own, () => askMetrics(nc))
+    log.info({ host, metrics_port: served.port }, 'metrics')
+    return served
+  } catch (cause) {
+    if (!isDefault) throw new Error(`METRICS_PORT ${port}: ${(cause as Error).message}`, { cause })
+    log.warn({ err: cause }, `no metrics: port ${port} cannot be listened on; set METRICS_PORT to another, or off`)
+    return undefined
+  }
+}
+
+function statuses(backend: Backend): Record<string, number> {
+  const counts: Record<string, number> = {}
+  for (const { status } of backend.servers.all()) counts[status] = (counts[status] ?? 0) + 1
+  return counts
 }

@@ -14,6 +14,7 @@ import type { Backend, CallOptions, Outcome, Shelf, Vm } from './backend.ts'
 import { openWaitlist } from './nats-waitlist.ts'
 import {
   type Inventory,
+  openTasksOf,
   projectHost,
   projectInventory,
   projectServer,
@@ -36,8 +37,12 @@ export async function openNatsBackend({ nc, sender, warn }: NatsBackendOptions):
   const caller = createCaller(nc, sender)
   const view = <T>(bucket: Bucket, project: (key: string, value: unknown) => T | undefined) =>
     openView({ nc, bucket, project, warn })
+  const openTasks = new Map<string, number>()
   const [servers, vms, hosts, inventory, waitlist] = await Promise.all([
-    view('cn', (_, value) => projectServer(value)),
+    view('cn', (uuid, value) => {
+      openTasks.set(uuid, openTasksOf(value))
+      return projectServer(value)
+    }),
     view('vm', (_, value) => projectVm(value)),
     view('host', (_, value) => projectHost(value)),
     view<Inventory>('inventory', (name, value) => {
@@ -47,6 +52,9 @@ export async function openNatsBackend({ nc, sender, warn }: NatsBackendOptions):
     openWaitlist(nc, records, warn),
   ])
   const waits = openWaits(nc, 'task')
+  servers.onChange(({ key, value }) => {
+    if (!value) openTasks.delete(key)
+  })
   const index = indexVms(vms)
   const beats = new Map<string, number>()
   let linked = true
@@ -123,6 +131,11 @@ export async function openNatsBackend({ nc, sender, warn }: NatsBackendOptions):
       return silent ? { error: rejection('ResourceNotFound', `No decision ${id} is kept`) } : outcome
     },
     fleet: offset => ask(subject.allocator('fleet'), { offset }),
+    openTasks: () => {
+      let count = 0
+      for (const tasks of openTasks.values()) count += tasks
+      return count
+    },
     waiting: () => ({
       tasks: waits.waiting().map(({ key, waiters }) => ({ id: key, waiters })),
       queues: waitlist.waiting(),

@@ -14,6 +14,9 @@ export function projectServer(value: unknown): Server | undefined {
   return { ...server, status } as Server
 }
 
+/** How many tasks of a server have not ended. */
+export const openTasksOf = (value: unknown): number => Object.keys(parts(value).context?.['open'] ?? {}).length
+
 /** States of a VM without a domain. `provisioning` counts as having one, since its name is taken. */
 const absent = ['absent', 'missing', 'incomplete', 'destroyed', 'forgotten']
 

@@ -209,6 +209,7 @@ export function fakeBackend(): FakeBackend {
       return { value: fake.pages[offset] ?? { servers: [] } }
     },
     waiting: () => fake.waiters,
+    openTasks: () => 0,
     connected: () => fake.online,
   }
   return fake

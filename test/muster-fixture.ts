@@ -154,7 +154,7 @@ function spawnGateway(env: Record<string, string>): { child: ChildProcess; outpu
 }
 
 async function startGateway(natsUrl: string): Promise<GatewayProcess> {
-  const { child, output } = spawnGateway({ NATS_URL: natsUrl, PORT: '0' })
+  const { child, output } = spawnGateway({ NATS_URL: natsUrl, PORT: '0', METRICS_PORT: 'off' })
   const port = await eventually(() => /"port":(\d+),"msg":"listening"/.exec(output())?.[1], {
     withinMs: 15_000,
     what: 'a listening gateway',

@@ -64,7 +64,7 @@ export const DOCUMENTED_SETTINGS: readonly DocumentedSetting[] = [
   { key: 'napi.url', env: 'NAPI_URL', schema: url, idle: 'nic tags are what nodes report' },
   { key: 'assets.url', env: 'ASSETS_URL', schema: url, idle: 'agents are installed from URLs that requests name' },
   { key: 'cnapi.url', env: 'CNAPI_URL', schema: url, idle: 'agents find Muster through NATS' },
-  { key: 'imgapi.url', env: 'IMGAPI_URL', schema: url, idle: 'images come from URLs that requests name' },
+  { key: 'imgapi.url', env: 'IMGAPI_URL', schema: url },
   { key: 'dapi.changeDefaults', env: 'ALLOC_CHANGE_DEFAULTS' },
   {
     key: 'dapi.allocationDescription',

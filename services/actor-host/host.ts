@@ -8,6 +8,7 @@ import { StatusEvent } from '../../actors/contract/server.ts'
 import { TICKET_KEPT_MS } from '../../actors/contract/ticket.ts'
 import { createCaller } from '../nats/caller.ts'
 import type { NatsConnection } from '../nats/connect.ts'
+import { answerMetrics } from '../nats/metrics.ts'
 import { isKind, partitionOf } from '../nats/subjects.ts'
 import { createDecide } from '../runtime/decide.ts'
 import { fieldErrors } from '../runtime/field-errors.ts'
@@ -16,6 +17,7 @@ import { createRuntime, type Runtime } from '../runtime/runtime.ts'
 import { createFleet } from './fleet.ts'
 import { createLiveness } from './liveness.ts'
 import { serveMachines } from './machines.ts'
+import { createHostMetrics, type HostMetrics, type MetricLabels } from './metrics.ts'
 import { createRead, createSync } from './reads.ts'
 import { createStatusReports } from './status.ts'
 
@@ -36,6 +38,8 @@ export interface ActorHostOptions {
   ticketKeptMs?: number
   /** What new servers begin with. */
   fresh?: FreshServer
+  /** What its metrics are labelled with; absent: it answers no question for metrics. */
+  labels?: MetricLabels
 }
 
 const lookEveryMs = 1_000
@@ -46,6 +50,7 @@ export function createActorHost({
   log,
   ticketKeptMs = TICKET_KEPT_MS,
   fresh = {},
+  labels,
 }: ActorHostOptions): ActorHost {
   const { call } = createCaller(nc, `host-${hostId}`)
   const fleet = createFleet()
@@ -78,6 +83,7 @@ export function createActorHost({
     onCommitted: ({ kind, id, transitions }) => {
       if (kind === 'cn' && transitions.some(({ event }) => event === 'register')) liveness.registered(id)
     },
+    onPut: put => metrics?.put(put),
     onTook: partitions => {
       const ours = (serverUuid: string) => partitions.has(partitionOf(serverUuid))
       liveness.grace(ours)
@@ -97,12 +103,18 @@ export function createActorHost({
     stateOf: fleet.stateOf,
     owns: runtime.owns,
     log,
+    ...(labels ? { count: countOf(() => metrics) } : {}),
     now: () => performance.now(),
   })
+  const metrics = labels && createHostMetrics(labels, { stats: runtime.stats, beating: liveness.beating })
   runtime.index.onTold(fleet.told)
 
   const listen = async () => {
-    for await (const { type } of nc.status()) if (type === 'reconnect') liveness.grace()
+    for await (const { type } of nc.status()) {
+      if (type !== 'reconnect') continue
+      liveness.grace()
+      metrics?.reconnected()
+    }
   }
   let looking: NodeJS.Timeout | undefined
   let stopped = false
@@ -113,6 +125,7 @@ export function createActorHost({
     if (!stopped) looking = setInterval(liveness.look, lookEveryMs)
   }
   let stopMachines = () => {}
+  let stopMetrics = () => {}
 
   return {
     stats: runtime.stats,
@@ -120,13 +133,22 @@ export function createActorHost({
       await runtime.start()
       watchNodes().catch(error => log.error({ err: error }, 'nodes are not watched'))
       stopMachines = serveMachines(nc)
+      if (metrics) stopMetrics = answerMetrics(nc, () => metrics.registry.getMetricsAsJSON())
       listen().catch(error => log.error({ err: error }, 'the connection is no longer watched'))
     },
     stop: async () => {
       stopped = true
       clearInterval(looking)
       stopMachines()
+      stopMetrics()
       await runtime.stop()
     },
   }
 }
+
+/** Liveness is made before the metrics that ask it. */
+const countOf = (metrics: () => HostMetrics | undefined): HostMetrics['count'] => ({
+  fresh: () => metrics()?.count.fresh(),
+  stale: () => metrics()?.count.stale(),
+  usurped: () => metrics()?.count.usurped(),
+})

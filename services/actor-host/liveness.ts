@@ -13,6 +13,8 @@ export interface LivenessDeps {
   stateOf: (uuid: string) => string | undefined
   owns: (uuid: string) => boolean
   log: Log
+  /** Counts what happens to heartbeaters: new to this host, gone stale, or another host's from now on. */
+  count?: Record<'fresh' | 'stale' | 'usurped', () => void>
   /** Monotonic clock, ms. */
   now: () => number
 }
@@ -26,20 +28,33 @@ export interface Liveness {
   grace(which?: (uuid: string) => boolean): void
   /** Looks for nodes that were silent too long; called every second. */
   look(): void
+  /** Nodes heard within the lifetime of a beat. */
+  beating(): number
 }
 
 /** A change that did not reach its record is told again after this time. */
 const againMs = 5_000
 
-export function createLiveness({ call, servers, stateOf, owns, log, now }: LivenessDeps): Liveness {
+export function createLiveness({ call, servers, stateOf, owns, log, count, now }: LivenessDeps): Liveness {
   const heardAt = new Map<string, number>()
   const told = new Map<string, { verb: 'heard' | 'silent'; at: number }>()
   let graceFrom = now()
+
+  /** When each node really beat last, whatever time it was given besides: for the counts alone. */
+  const beats = new Map<string, number>()
+  const noteBeat = (uuid: string) => {
+    if (!beats.has(uuid)) count?.fresh()
+    beats.set(uuid, now())
+  }
 
   const tell = (uuid: string, verb: 'heard' | 'silent') => {
     const last = told.get(uuid)
     if (last?.verb === verb && now() - last.at < againMs) return
     told.set(uuid, { verb, at: now() })
+    if (verb === 'silent') {
+      count?.stale()
+      beats.delete(uuid)
+    }
     log.info({ server_uuid: uuid, verb }, verb === 'heard' ? 'a node is heard again' : 'a node has fallen silent')
     call('cn', uuid, verb, {}).then(
       reply => {
@@ -52,12 +67,14 @@ export function createLiveness({ call, servers, stateOf, owns, log, now }: Liven
 
   return {
     registered: uuid => {
+      noteBeat(uuid)
       heardAt.set(uuid, now())
       if (stateOf(uuid) === 'unknown') tell(uuid, 'heard')
     },
     beat: uuid => {
       const state = stateOf(uuid)
       if (state === undefined) return
+      noteBeat(uuid)
       heardAt.set(uuid, now())
       if (state === 'unknown') tell(uuid, 'heard')
     },
@@ -70,11 +87,20 @@ export function createLiveness({ call, servers, stateOf, owns, log, now }: Liven
       for (const [uuid] of servers()) if (which(uuid)) heardAt.set(uuid, now())
     },
     look: () => {
+      for (const uuid of beats.keys()) {
+        if (owns(uuid)) continue
+        count?.usurped()
+        beats.delete(uuid)
+      }
       const due = now() - HEARTBEAT_LIFETIME_MS
       for (const [uuid, state] of servers()) {
         if (state !== 'running' || !owns(uuid)) continue
         if (Math.max(heardAt.get(uuid) ?? graceFrom, graceFrom) < due) tell(uuid, 'silent')
       }
+    },
+    beating: () => {
+      const due = now() - HEARTBEAT_LIFETIME_MS
+      return [...beats.values()].filter(at => at >= due).length
     },
   }
 }

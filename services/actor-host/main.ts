@@ -1,4 +1,5 @@
 /** The actor host process: connects, refuses a NATS server it cannot live on, takes its partitions, and on SIGTERM hands them over. */
+import { hostname } from 'node:os'
 import { pino } from 'pino'
 import { connectNats, serversOf } from '../nats/connect.ts'
 import { announce } from '../nats/micro.ts'
@@ -29,7 +30,8 @@ async function run(config: Config): Promise<void> {
   await checkProvisioned(nc)
   const { hostId, ticketKeptMs, datacenter, smtEnabled } = config
   const fresh = { datacenter, ...(smtEnabled === undefined ? {} : { boot_params: { smt_enabled: smtEnabled } }) }
-  const host = createActorHost({ nc, hostId, log, ticketKeptMs, fresh })
+  const labels = { datacenter, instance: hostId, server: hostname(), service: 'actor-host' } as const
+  const host = createActorHost({ nc, hostId, log, ticketKeptMs, fresh, labels })
   await host.start()
   const withdraw = await announce(nc, {
     name: 'actor-host',

@@ -1,9 +1,11 @@
 /** The allocator process: keeps the fleet in memory and answers which server a VM should go to. */
+import { hostname } from 'node:os'
 import { pino } from 'pino'
 import { connectNats, serversOf } from '../nats/connect.ts'
 import { announce } from '../nats/micro.ts'
 import { startAllocator } from './allocator.ts'
 import { type Config, readConfig } from './config.ts'
+import { serveAllocatorMetrics } from './metrics.ts'
 
 const STOP_LIMIT_MS = 5_000
 
@@ -25,6 +27,13 @@ async function run(config: Config): Promise<void> {
   })
   const { knobs, allocatorId } = config
   const allocator = await startAllocator({ nc, knobs, allocatorId, warn: (problem, err) => log.warn({ err }, problem) })
+  const labels = {
+    datacenter: config.datacenter,
+    instance: allocatorId,
+    server: hostname(),
+    service: 'allocator',
+  } as const
+  const stopMetrics = serveAllocatorMetrics(nc, labels, allocator.fleet)
   const withdraw = await announce(nc, {
     name: 'allocator',
     version: config.version,
@@ -40,6 +49,7 @@ async function run(config: Config): Promise<void> {
     log.info({ signal }, 'stopping')
     setTimeout(() => process.exit(1), STOP_LIMIT_MS).unref()
     await withdraw()
+    stopMetrics()
     allocator.stop()
     await nc.drain()
     log.info({}, 'stopped')

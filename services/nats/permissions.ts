@@ -57,13 +57,14 @@ const processes = {
       // An answer may come minutes after its request (a wait), long after allow_responses would have forgotten it.
       '_INBOX.>',
     ],
-    subscribe: [pattern.partitions(), pattern.machines(), microApi, ownInbox('host')],
+    subscribe: [pattern.partitions(), pattern.machines(), subject.metrics(), microApi, ownInbox('host')],
   }),
   /** Asks and reads: writes no bucket. What node agents send over HTTP it passes on as commands and heartbeats, never in an agent's name. */
   gateway: (): Rights => ({
     publish: [
       ...KINDS.map(pattern.commands),
       ...KINDS.map(subject.machines),
+      subject.metrics(),
       ...ALLOCATOR_CALLS.map(subject.allocator),
       pattern.heartbeats(),
       ...records.flatMap(reading),
@@ -75,7 +76,7 @@ const processes = {
   /** Keeps the fleet in memory and tries a claim at the node it has chosen. */
   allocator: (): Rights => ({
     publish: [pattern.commands('cn'), ...records.flatMap(reading), jetStreamInfo],
-    subscribe: [...ALLOCATOR_CALLS.map(subject.allocator), pattern.heartbeats(), microApi, ownInbox('allocator')],
+    subscribe: [...ALLOCATOR_CALLS.map(subject.allocator), subject.metrics(), pattern.heartbeats(), microApi, ownInbox('allocator')],
     responses: { max: 1, expires: '1m' },
   }),
 }

@@ -45,6 +45,8 @@ export const subject = {
   event: (kind: Kind, id: string) => `evt.${kind}.${token(id)}`,
   /** The statechart of a kind, answered by any actor host. */
   machines: (kind: Kind) => `machines.${kind}`,
+  /** Asks every actor host and allocator for its metrics. */
+  metrics: () => 'metrics.ask',
   /** The choice of a server and what belongs to it, answered by any allocator. */
   allocator: (call: AllocatorCall) => `alloc.${call}`,
 }

@@ -42,6 +42,15 @@ export interface Committed {
   transitions: NonNullable<Decision['transition']>[]
 }
 
+/** One attempt to store a record: what led to it, how it went, how long it took. */
+export interface Put {
+  kind: Kind
+  /** Events of the transitions it carries. */
+  events: string[]
+  outcome: 'stored' | 'conflict' | 'failed'
+  ms: number
+}
+
 export interface MailboxDeps {
   nc: NatsConnection
   records: Records
@@ -54,6 +63,8 @@ export interface MailboxDeps {
   /** Called after a load or commit, before anybody is answered. */
   known: (kind: Kind, id: string, record: ActorRecord | undefined) => void
   committed: (committed: Committed) => void
+  /** Told of every attempt to store a record. */
+  put?: ((put: Put) => void) | undefined
   /** Effects of this actor that were acknowledged and are still in its record. */
   acknowledged: (kind: Kind, id: string) => number[]
   /** The answer to an effect; undefined when it will not be known here. */
@@ -223,6 +234,9 @@ export function createMailboxes(deps: MailboxDeps): Mailboxes {
   const commit = async (cell: Cell, plan: Plan) => {
     const { kind, id, revision: expected } = cell
     const { record, transitions } = plan
+    const begun = performance.now()
+    const tell = (outcome: Put['outcome']) =>
+      deps.put?.({ kind, events: transitions.map(({ event }) => event), outcome, ms: performance.now() - begun })
     const revision = await publish(nc, {
       bucket: kind,
       key: id,
@@ -230,7 +244,11 @@ export function createMailboxes(deps: MailboxDeps): Mailboxes {
       expected,
       head: record ? headersOf(record) : DELETION,
       timeoutMs: commitTimeoutMs,
+    }).catch(error => {
+      tell(error instanceof ConflictError ? 'conflict' : 'failed')
+      throw error
     })
+    tell('stored')
     deps.step?.('committed', `${kind}.${id}`)
     cell.record = record
     cell.revision = revision

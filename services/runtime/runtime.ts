@@ -13,7 +13,7 @@ import { type Arrival, type Kind, parseArrival, partitionOf, pattern, subject } 
 import { createDeadlines } from './deadlines.ts'
 import type { Decide } from './decide.ts'
 import type { Log } from './log.ts'
-import { type Committed, createMailboxes, type MailboxDeps } from './mailbox.ts'
+import { type Committed, createMailboxes, type MailboxDeps, type Put } from './mailbox.ts'
 import { createMembership } from './membership.ts'
 import { createPendingIndex, type PendingIndex } from './pending-index.ts'
 import { createPerformer, type PerformerDeps } from './performer.ts'
@@ -31,6 +31,8 @@ export interface RuntimeOptions {
   onHeartbeat?: (serverUuid: string) => void
   /** A record of ours was stored. */
   onCommitted?: (committed: Committed) => void
+  /** An attempt to store a record has ended. */
+  onPut?: (put: Put) => void
   /** Partitions became ours. */
   onTook?: (partitions: Set<number>) => void
   /** The lease lapsed, or the process paused for more than a second. */
@@ -59,6 +61,8 @@ export interface Runtime {
     actors: number
     items: number
     deadlines: number
+    /** Actors of ours with effects that are not acknowledged. */
+    unsent: number
     commits: number
     misdirected: number
   }
@@ -215,6 +219,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     cacheMax: options.cacheMax ?? 20_000,
     mayWork: partition => membership.owns(partition),
     known: (kind, id, record) => performer.known(kind, id, record),
+    put: options.onPut,
     acknowledged: (kind, id) => performer.acknowledged(kind, id),
     outcome: (kind, id, sequence, endsAt) => performer.outcome(kind, id, sequence, endsAt),
     committed: committed => {
@@ -303,6 +308,12 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     if (actors.length > 0) attend(actors).catch(error => log.error({ err: error }, 'a sweep failed'))
   }
 
+  const unsent = () => {
+    let count = 0
+    for (const partition of membership.owned()) for (const { outbox } of index.in(partition)) if (outbox) count += 1
+    return count
+  }
+
   return {
     index,
     records,
@@ -326,6 +337,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       hosts: membership.hosts(),
       ...mailboxes.size(),
       deadlines: deadlines.size(),
+      unsent: unsent(),
       commits,
       misdirected,
     }),

@@ -94,6 +94,7 @@ test('every subject that is published or asked has a command, and so has every p
     agent: [subject.agent(SERVER, 'task'), subject.agent(SERVER, 'read')],
     event: [subject.event('vm', VM)],
     machines: [subject.machines('vm')],
+    metrics: [subject.metrics()],
     allocator: ALLOCATOR_CALLS.map(subject.allocator),
   }
   const heard: Record<keyof typeof pattern, string[]> = {

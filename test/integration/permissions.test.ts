@@ -105,6 +105,7 @@ const claims: [Identity, Claims][] = [
         subject.event('vm', vm),
         subject.allocator('choose'),
         ...KINDS.map(subject.machines),
+        subject.metrics(),
         ...buckets.flatMap(bucket => [writes(bucket), api('STREAM.MSG.GET', bucket), api('STREAM.INFO', bucket)]),
         ...buckets.map(bucket => `${api('DIRECT.GET', bucket)}.${keySubject(bucket, 'there')}`),
         ...buckets.map(bucket => `${api('CONSUMER.CREATE', bucket)}.c1.${allKeys(bucket)}`),
@@ -136,7 +137,13 @@ const claims: [Identity, Claims][] = [
   [
     'gateway',
     {
-      sends: [...commands, ...KINDS.map(subject.machines), subject.allocator('choose'), subject.heartbeat(other)],
+      sends: [
+        ...commands,
+        ...KINDS.map(subject.machines),
+        subject.metrics(),
+        subject.allocator('choose'),
+        subject.heartbeat(other),
+      ],
       doesNotSend: [
         ...nothingOfAnAgent,
         subject.agentCall(other, 'sysinfo'),

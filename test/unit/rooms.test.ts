@@ -23,7 +23,9 @@ const ROOMS: Record<string, { may: string[]; pure?: true }> = {
       '@nats-io/nkeys',
     ],
   },
-  services: { may: ['services', 'services/nats', 'actors', 'actors/contract', 'valibot', 'xstate', 'pino'] },
+  services: {
+    may: ['services', 'services/nats', 'actors', 'actors/contract', 'valibot', 'xstate', 'pino', 'prom-client'],
+  },
   gateway: {
     may: [
       'gateway',
@@ -34,6 +36,7 @@ const ROOMS: Record<string, { may: string[]; pure?: true }> = {
       'hono',
       '@hono/node-server',
       'pino',
+      'prom-client',
     ],
   },
   'hypervisor-agent/node-libvirt': { may: ['hypervisor-agent/node-libvirt'] },

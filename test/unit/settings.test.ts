@@ -66,8 +66,9 @@ test('a config file of CNAPI is read by every process, and the environment wins 
 test('the file may be named by an argument, and a variable that is empty is not set', () => {
   const path = file({ LOG_LEVEL: 'warn', METRICS_PORT: 9999 })
   assert.is(gatewayConfig({ LOG_LEVEL: '' }, ['--config', path]).logLevel, 'warn')
-  assert.is(gatewayConfig({}, [`--config=${path}`]).metricsPort, 9999)
-  assert.is(gatewayConfig({ METRICS_PORT: 'off' }, ['--config', path]).metricsPort, undefined)
+  assert.is(gatewayConfig({}, [`--config=${path}`]).metrics?.port, 9999)
+  assert.is(gatewayConfig({ METRICS_PORT: 'off' }, ['--config', path]).metrics, undefined)
+  assert.equal(gatewayConfig({}, []).metrics, { port: 8881, host: '127.0.0.1', isDefault: true })
 })
 
 test('documented keys that change nothing are accepted and named, each with its reason', () => {
@@ -82,7 +83,6 @@ test('documented keys that change nothing are accepted and named, each with its 
     'napi.url',
     'assets.url',
     'cnapi.url',
-    'imgapi.url',
     'dapi.allocationDescription',
     'FEATURE_USE_CNAGENT_COMMAND_EXECUTE',
   ])

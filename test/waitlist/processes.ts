@@ -34,12 +34,17 @@ export interface Answered {
   body: any
 }
 
-export const actorHost = (natsUrl: string, name: string): Process =>
-  program(name, 'services/actor-host/main.ts', { NATS_URL: natsUrl, HOST_ID: name }, '"msg":"live"')
+type Settings = Record<string, string>
 
-export function gateway(natsUrl: string, name: string, port: number): Gateway {
+export const actorHost = (natsUrl: string, name: string, more: Settings = {}): Process =>
+  program(name, 'services/actor-host/main.ts', { NATS_URL: natsUrl, HOST_ID: name, ...more }, '"msg":"live"')
+
+export const allocator = (natsUrl: string, more: Settings = {}): Process =>
+  program('allocator', 'services/allocator/main.ts', { NATS_URL: natsUrl, ...more }, '"msg":"ready"')
+
+export function gateway(natsUrl: string, name: string, port: number, more: Settings = {}): Gateway {
   const url = `http://127.0.0.1:${port}`
-  const settings = { NATS_URL: natsUrl, PORT: String(port), GATEWAY_ID: name }
+  const settings = { NATS_URL: natsUrl, PORT: String(port), GATEWAY_ID: name, METRICS_PORT: 'off', ...more }
   return {
     ...program(name, 'gateway/main.ts', settings, '"msg":"listening"'),
     url,
