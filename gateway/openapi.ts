@@ -75,6 +75,7 @@ function operation(row: AnyRow) {
   return {
     operationId: row.name,
     summary: row.summary,
+    ...(row.deprecated ? { deprecated: true } : {}),
     tags: [row.path.split('/')[1] || 'service'],
     parameters: [
       ...inPath.map(name => ({ name, in: 'path', required: true, schema: schemaOf(row.params[name] ?? v.string()) })),

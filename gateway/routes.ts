@@ -8,6 +8,7 @@ import { jobRows } from './routes/jobs.ts'
 import { networkRows } from './routes/networks.ts'
 import { serverJobRows } from './routes/server-jobs.ts'
 import { platformRows } from './routes/platforms.ts'
+import { serverNodeRows } from './routes/server-node.ts'
 import { serverRows } from './routes/servers.ts'
 import { serverChangeRows } from './routes/servers-changes.ts'
 import { serviceRows } from './routes/service.ts'
@@ -15,6 +16,7 @@ import { adminRows, type Self } from './routes/service-admin.ts'
 import { snapshotRows } from './routes/snapshots.ts'
 import { taskRows } from './routes/tasks.ts'
 import { ticketRows } from './routes/tickets.ts'
+import { vmUpdateRows } from './routes/vm-updates.ts'
 import { vmRows } from './routes/vms.ts'
 import { waitlistRows } from './routes/waitlist.ts'
 import type { AnyRow } from './row.ts'
@@ -25,11 +27,13 @@ export function routes(version: string, self: Self = nobody(version)): AnyRow[] 
     ...serviceRows(version),
     ...adminRows(self),
     ...serverRows,
+    ...serverNodeRows,
     ...serverChangeRows,
     ...bootRows,
     ...platformRows,
     ...serverJobRows,
     ...jobRows,
+    ...vmUpdateRows,
     ...vmRows,
     ...snapshotRows,
     ...allocationRows,

@@ -55,6 +55,8 @@ export interface Row<E extends Entries = Entries, G extends Gate = Gate> {
   /** CNAPI's name of the endpoint, or ours: the OpenAPI operation id. */
   name: string
   summary: string
+  /** Kept for clients that there are; new ones should not use it. */
+  deprecated?: true
   gate: G
   /** Refuse parameters that are not in `params` or in the path with 409. */
   strict: boolean

@@ -4,13 +4,15 @@
  */
 import type { AllocationQuestion } from '../actors/contract/allocation.ts'
 import type { Rejection } from '../actors/contract/errors.ts'
+import type { JobRecord } from '../actors/contract/job.ts'
 import type { StatusEvent, Sysinfo } from '../actors/contract/server.ts'
 import type { TaskRecord } from '../actors/contract/task.ts'
 import { createApp } from '../gateway/app.ts'
-import type { Backend, CallOptions, Capacities, Host, Outcome, Server, Vm } from '../gateway/backend.ts'
+import type { Backend, BootDefaults, CallOptions, Capacities, Host, Outcome, Server, Vm } from '../gateway/backend.ts'
 import { EVENT_STREAM_TYPE } from '../gateway/event-stream.ts'
-import type { Self } from '../gateway/routes/service-admin.ts'
+import { platformsIn } from '../gateway/platforms.ts'
 import { routes } from '../gateway/routes.ts'
+import type { Self } from '../gateway/routes/service-admin.ts'
 import { defaultServer } from '../gateway/shown-server.ts'
 import { type FakeWaitlist, fakeWaitlist } from './fake-waitlist.ts'
 
@@ -34,13 +36,18 @@ export interface FakeBackend extends Backend {
     vm(vm: Partial<Vm>): void
     host(key: string, host: Partial<Host>): void
     task(task: Partial<TaskRecord>): void
+    job(job: Partial<JobRecord>): void
     sysinfo(uuid: string, sysinfo: Sysinfo): void
     status(uuid: string, status: StatusEvent): void
     beat(uuid: string, at: number): void
   }
   /** Tasks that commands create end like this; undefined: they stay active. */
   outcome: { status: 'complete' } | { status: 'failure'; error: { code: string; message: string } } | undefined
+  /** What tasks that end well answer with, by the name of the task. */
+  results: Map<string, unknown>
   beats: string[]
+  /** Boot parameters of servers to come, once somebody has set them. */
+  defaults?: BootDefaults
   online: boolean
   allocation: Awaited<ReturnType<Backend['allocate']>>
   /** What was asked of the allocator. */
@@ -62,6 +69,7 @@ export interface FakeBackend extends Backend {
 export const SERVER = '11111111-1111-4111-8111-111111111111'
 export const OTHER_SERVER = '22222222-2222-4222-8222-222222222222'
 export const VM = '33333333-3333-4333-8333-333333333333'
+export const JOB = '55555555-5555-4555-8555-555555555555'
 export const TASK = '44444444-4444-4444-8444-444444444444'
 
 export function fakeBackend(): FakeBackend {
@@ -69,6 +77,7 @@ export function fakeBackend(): FakeBackend {
   const vms = new Map<string, Vm>()
   const hosts = new Map<string, Host>()
   const tasks = new Map<string, TaskRecord>()
+  const jobs = new Map<string, JobRecord>()
   const sysinfos = new Map<string, Sysinfo>()
   const statuses = new Map<string, StatusEvent>()
   const heard = new Map<string, number>()
@@ -101,6 +110,42 @@ export function fakeBackend(): FakeBackend {
     for (const look of waiting) look()
   }
 
+  const putJob = (job: Partial<JobRecord>) => {
+    const uuid = job.uuid ?? JOB
+    const at = '2026-01-01T00:00:00.000Z'
+    const base: JobRecord = {
+      ...{ uuid, name: 'server-reboot', server_uuid: SERVER, params: {}, execution: 'running' },
+      ...{ created_at: at, started_at: at, chain: ['reboot', 'boot'], chain_results: [] },
+    }
+    jobs.set(uuid, { ...base, ...job })
+    for (const look of waiting) look()
+  }
+  /** A test does not wait for minutes: deadlines of the routes pass a thousand times as fast. */
+  const ended = <T>(
+    find: () => T | undefined,
+    isEnd: (found: T) => boolean,
+    deadlineMs: number,
+    signal: AbortSignal | undefined,
+  ) =>
+    new Promise<T | undefined>(resolve => {
+      const finish = (found: T | undefined) => {
+        waiting.delete(look)
+        clearTimeout(timer)
+        resolve(found)
+      }
+      const look = () => {
+        const found = find()
+        if (found !== undefined && isEnd(found)) finish(found)
+      }
+      const timer = setTimeout(() => finish(undefined), deadlineMs / 1000)
+      signal?.addEventListener('abort', () => {
+        fake.abandoned += 1
+        finish(undefined)
+      })
+      waiting.add(look)
+      look()
+    })
+
   const waitlist = fakeWaitlist(() => {
     if (fake.broken) throw fake.broken
   })
@@ -113,6 +158,7 @@ export function fakeBackend(): FakeBackend {
     answers: new Map(),
     reads: new Map(),
     outcome: { status: 'complete' },
+    results: new Map(),
     beats: [],
     online: true,
     allocation: { value: { id: SERVER, server_uuid: SERVER, score: 1, winners: 1, steps: [] } },
@@ -135,6 +181,7 @@ export function fakeBackend(): FakeBackend {
       host: (key, host) =>
         hosts.set(key, { key, hostname: '', server_uuid: null, vm_uuid: null, networks: [], ...host } as Host),
       task: putTask,
+      job: putJob,
       sysinfo: (uuid, sysinfo) => sysinfos.set(uuid, sysinfo),
       status: (uuid, status) => statuses.set(uuid, status),
       beat: (uuid, at) => heard.set(uuid, at),
@@ -146,7 +193,9 @@ export function fakeBackend(): FakeBackend {
       const outcome = answer ? answer(call) : byDefault(call, fake)
       const made = 'value' in outcome ? call.params['task_id'] : undefined
       if (typeof made === 'string' && !tasks.has(made)) {
-        putTask({ id: made, ...(fake.outcome ?? { status: 'active' }) })
+        const event = fake.results.get(String(call.params['task']))
+        const told = event === undefined ? {} : { history: [{ name: 'finish', timestamp: '2026-01-01T00:00:01Z', event }] }
+        putTask({ id: made, ...told, ...(fake.outcome ?? { status: 'active' }) })
       }
       return outcome as never
     },
@@ -157,29 +206,27 @@ export function fakeBackend(): FakeBackend {
       named: name => [...vms.values()].filter(vm => vm.name.toLowerCase() === name.toLowerCase()),
     },
     hosts: shelf(hosts),
-    inventory: { barrier, sysinfo: uuid => sysinfos.get(uuid), status: uuid => statuses.get(uuid) },
+    inventory: {
+      barrier,
+      sysinfo: uuid => sysinfos.get(uuid),
+      status: uuid => statuses.get(uuid),
+      platforms: uuid => platformsIn(sysinfos.get(uuid) ?? {}),
+    },
+    bootDefaults: async () => {
+      await barrier()
+      return fake.defaults
+    },
+    jobs: {
+      barrier,
+      all: () => jobs.values(),
+      load: async uuid => jobs.get(uuid),
+      ended: (uuid, { deadlineMs, signal }) =>
+        ended(() => jobs.get(uuid), job => job.execution !== 'running', deadlineMs, signal),
+    },
     tasks: {
       load: async id => tasks.get(id),
       ended: (id, { deadlineMs, signal }) =>
-        new Promise(resolve => {
-          const finish = (task: TaskRecord | undefined) => {
-            waiting.delete(look)
-            clearTimeout(timer)
-            resolve(task)
-          }
-          const look = () => {
-            const task = tasks.get(id)
-            if (task && task.status !== 'active') finish(task)
-          }
-          // A test does not wait for minutes: deadlines of the routes pass a thousand times as fast.
-          const timer = setTimeout(() => finish(undefined), deadlineMs / 1000)
-          signal?.addEventListener('abort', () => {
-            fake.abandoned += 1
-            finish(undefined)
-          })
-          waiting.add(look)
-          look()
-        }),
+        ended(() => tasks.get(id), task => task.status !== 'active', deadlineMs, signal),
     },
     lastHeartbeat: uuid => heard.get(uuid),
     beat: uuid => {
@@ -250,6 +297,7 @@ const exampleVm: Vm = {
   modified_at: Date.parse('2026-01-02T03:04:05Z'),
   state: 'running',
   present: true,
+  nic_tags: [],
   task_id: null,
   domain_id: 7,
   domain_state: 'running',

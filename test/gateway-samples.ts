@@ -24,14 +24,40 @@ export const SAMPLES: Record<string, Sample> = {
   MachineGet: { method: 'GET', path: '/machines/vm' },
   ServerList: { method: 'GET', path: '/servers?extras=all' },
   ServerGet: { method: 'GET', path: `/servers/${SERVER}` },
+  ServerUpdate: { method: 'POST', path: `/servers/${SERVER}`, body: { comments: 'by the window', reserved: true } },
+  ServerDelete: { method: 'DELETE', path: `/servers/${SERVER}` },
+  BootParamsGetDefault: { method: 'GET', path: '/boot/default' },
+  BootParamsSetDefault: { method: 'PUT', path: '/boot/default', body: { kernel_args: { console: 'ttyS0' } } },
+  BootParamsUpdateDefault: { method: 'POST', path: '/boot/default', body: { kernel_flags: { '-k': true } } },
+  BootParamsGet: { method: 'GET', path: `/boot/${SERVER}` },
+  BootParamsSet: { method: 'PUT', path: `/boot/${SERVER}`, body: { kernel_args: { console: 'ttyS0' } } },
+  BootParamsUpdate: { method: 'POST', path: `/boot/${SERVER}`, body: { kernel_args: { quiet: null } } },
+  PlatformList: { method: 'GET', path: '/platforms?os=true' },
   ServerSysinfoRegister: { method: 'POST', path: `/servers/${SERVER}/sysinfo`, body: { sysinfo: { UUID: SERVER } } },
   ServerEventHeartbeat: { method: 'POST', path: `/servers/${SERVER}/events/heartbeat`, body: {} },
   ServerEventStatusUpdate: { method: 'POST', path: `/servers/${SERVER}/events/status`, body: { vms: {} } },
+  ServerSysinfoRefresh: { method: 'POST', path: `/servers/${SERVER}/sysinfo-refresh` },
+  ServerTaskHistory: { method: 'GET', path: `/servers/${SERVER}/task-history` },
+  CommandExecute: { method: 'POST', path: `/servers/${SERVER}/execute`, body: { script: 'uptime', json: true } },
+  ServerRecoveryConfig: {
+    method: 'POST',
+    path: `/servers/${SERVER}/recovery-config`,
+    body: { action: 'stage', recovery_uuid: VM, pivtoken: '{}', template: 'e30=', token: 'secret' },
+  },
   DoNop: { method: 'POST', path: `/servers/${SERVER}/nop`, body: { sleep: 1 } },
   LogLevelGet: { method: 'GET', path: '/loglevel' },
   LogLevelSet: { method: 'POST', path: '/loglevel', body: { level: 'debug' } },
   Info: { method: 'GET', path: '/info' },
   Diagnostics: { method: 'GET', path: '/diagnostics' },
+  ServerEnsureImage: {
+    method: 'POST',
+    path: `/servers/${SERVER}/ensure-image`,
+    body: { image_uuid: VM, url: 'http://images.example.com/a', files: [{ sha1: 'a'.repeat(40), size: 1 }] },
+  },
+  ServerEnsureImageByGet: { method: 'GET', path: `/servers/${SERVER}/ensure-image?image_uuid=${VM}` },
+  ImageList: { method: 'GET', path: `/servers/${SERVER}/images` },
+  ImageGet: { method: 'GET', path: `/servers/${SERVER}/images/${VM}` },
+  ImageDelete: { method: 'DELETE', path: `/servers/${SERVER}/images/${VM}` },
   VmList: { method: 'GET', path: `/servers/${SERVER}/vms` },
   VmCreate: { method: 'POST', path: `/servers/${SERVER}/vms`, body: { ram: 512 } },
   VmLoad: { method: 'GET', path: vm },
@@ -43,6 +69,18 @@ export const SAMPLES: Record<string, Sample> = {
   VmKill: { method: 'POST', path: `${vm}/kill`, body: { signal: 'SIGKILL' } },
   VmReboot: { method: 'POST', path: `${vm}/reboot`, body: {} },
   VmDestroy: { method: 'DELETE', path: vm },
+  VmUpdate: { method: 'POST', path: `${vm}/update`, body: { ram: 1024 } },
+  VmReprovision: { method: 'POST', path: `${vm}/reprovision`, body: { image_uuid: 'debian-13' } },
+  VmNicsUpdate: {
+    method: 'POST',
+    path: `/servers/${SERVER}/vms/nics/update`,
+    body: { original_network: { nic_tag: 'external', vlan_id: 10 }, networks: [{ vlan_id: 20 }] },
+  },
+  VmProc: { method: 'GET', path: `${vm}/proc` },
+  VmSnapshotList: { method: 'GET', path: `${vm}/snapshots` },
+  VmSnapshotCreate: { method: 'PUT', path: `${vm}/snapshots`, body: { snapshot_name: 'before-upgrade' } },
+  VmSnapshotRollback: { method: 'PUT', path: `${vm}/snapshots/before-upgrade/rollback` },
+  VmSnapshotDestroy: { method: 'DELETE', path: `${vm}/snapshots/before-upgrade` },
   TaskGet: { method: 'GET', path: `/tasks/${TASK}` },
   TaskWait: { method: 'GET', path: `/tasks/${TASK}/wait?timeout=1` },
   TaskCancel: { method: 'POST', path: `/tasks/${TASK}/cancel` },
@@ -92,15 +130,21 @@ export const SAMPLES: Record<string, Sample> = {
 /** One running server with two VMs, one of them a host; a task that runs; a node that answers live reads. */
 export function preparedBackend(): FakeBackend {
   const backend = fakeBackend()
-  backend.put.server({})
+  backend.put.server({ agents: [{ name: 'cn-agent', version: '2.15.0' }] })
   backend.put.vm({})
   backend.put.vm({ uuid: '55555555-5555-4555-8555-555555555555', name: 'one.example.com' })
   backend.put.task({})
   const network = { name: 'net0', state: 'active', autostart: 'yes', persistent: 'yes', bridge: 'br0', vlan: 10 }
   backend.reads.set('machine_load', { value: { uuid: VM, state: 'running' } })
   backend.reads.set('machine_info', { value: JSON.stringify({ vnc: { host: '10.0.0.1', port: 5900, display: 0 } }) })
+  backend.reads.set('machine_snapshots', { value: [] })
   backend.reads.set('network_list', { value: [network] })
   backend.reads.set('network_load', { value: network })
+  backend.reads.set('task_history', { value: [] })
+  backend.put.sysinfo(SERVER, { 'Zpool Encrypted': true })
+  backend.results.set('server_sysinfo', { sysinfo: { UUID: SERVER } })
+  backend.results.set('command_execute', { err: null, exitCode: 0, signal: null, stdout: 'up\n', stderr: '' })
+  backend.reads.set('image_list', { value: [] })
   backend.machines.set('vm', { kind: 'vm', initial: 'absent', states: [], mermaid: 'stateDiagram-v2\n' })
   backend.answers.set('vm.actions', () => ({ value: { state: 'running', actions: [{ verb: 'stop', allowed: true }] } }))
   backend.waitlist.command(QUEUE, 'create', {

@@ -120,7 +120,7 @@ function asService(work: Work, user: string): Promise<ScriptEnd> {
   const limit = `--property=RuntimeMaxSec=${Math.ceil(work.timeoutMs / 1000) + 5}`
   const command = ['systemd-run', ...asked, limit, '--', '/usr/bin/env', '-i', ...variables, ...work.bash]
   const stop = () => void run('systemctl', ['stop', '--no-block', unit]).catch(() => {})
-  return follow({ ...rest, env: { PATH: process.env['PATH'] ?? '/usr/bin:/bin' } }, command, { stop })
+  return follow({ ...rest, env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' } }, command, { stop })
 }
 
 /** Starts it in a process group of its own and sees it to its end. */

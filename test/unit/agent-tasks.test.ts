@@ -9,7 +9,6 @@ import * as assert from 'uvu/assert'
 import type { TaskOffer, TaskReport } from '../../actors/contract/messages.ts'
 import { TASK_NAMES, type TaskName } from '../../actors/contract/task.ts'
 import type { VmSpec } from '../../actors/contract/vm.ts'
-import type { Hypervisor } from '../../hypervisor-agent/hypervisor.ts'
 import { eventually } from '../eventually.ts'
 import { suite } from '../suite.ts'
 import { type Node, offer, simulatedNode, vmSpec } from './agent-fixture.ts'
@@ -394,12 +393,12 @@ async function crashAt(
 /** Makes parts of an agent whose n-th call, counted over all of them, never answers: the agent dies while it waits. */
 function hangingAt(when: 'before' | 'after', nth: number, reached: () => void): <T extends object>(part: T) => T {
   let calls = 0
-  const isCall = (member: unknown, name: string | symbol) =>
+  const isCall = (member: unknown, name: string | symbol): member is (...args: unknown[]) => unknown =>
     typeof member === 'function' && name !== 'onChange' && name !== 'onPower' && name !== 'isSet'
   return part =>
     new Proxy(part, {
       get: (target, name, receiver) => {
-        const member = Reflect.get(target, name, receiver)
+        const member: unknown = Reflect.get(target, name, receiver)
         if (!isCall(member, name)) return member
         return async (...args: unknown[]) => {
           calls += 1

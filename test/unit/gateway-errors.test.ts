@@ -108,6 +108,7 @@ const verbs = [
   'cn.status',
   'cn.task_add',
   'cn.task_fail',
+  ...['update', 'boot_set', 'boot_update', 'delete'].map(verb => `cn.${verb}`),
   ...[...VM_VERBS, 'actions'].map(verb => `vm.${verb}`),
   ...['create', 'network_create', 'start', 'destroy'].map(verb => `host.${verb}`),
   ...['create', 'release', 'delete'].map(verb => `waitlist.${verb}`),
@@ -199,12 +200,18 @@ const special: Partial<Record<ErrorCode, Way[]>> = {
     },
   ],
   TooManyWaiting: [refusedByActor],
-  PreconditionFailed: [attempt => at(attempt, attempt.sample.path.replace('force=true', 'force=TRUE'))],
+  PreconditionFailed: [
+    attempt => at(attempt, attempt.sample.path.replace('force=true', 'force=TRUE')),
+    attempt => {
+      attempt.backend.put.sysinfo(SERVER, {})
+      return send(attempt)
+    },
+  ],
   TicketFinished: [
     attempt => {
       attempt.backend.waitlist.command(QUEUE, 'release', { ticket_uuid: TICKET })
       return send(attempt)
     },
   ],
-  TaskNotSupported: [attempt => send(attempt, {}, { update: { set_internal_metadata: {} } })],
+  TaskNotSupported: [attempt => send(attempt, {}, { update: { set_internal_metadata: {} } }), taskFails],
 }

@@ -37,6 +37,7 @@ const ROOMS: Record<string, { may: string[]; pure?: true }> = {
       '@hono/node-server',
       'pino',
       'prom-client',
+      'semver',
     ],
   },
   'hypervisor-agent/node-libvirt': { may: ['hypervisor-agent/node-libvirt'] },
