@@ -7,7 +7,12 @@ import * as v from 'valibot'
 import { BridgeName, NicTag } from '../../actors/contract/ids.ts'
 import { readIfThere, removeDurable, writeDurable } from '../durable-file.ts'
 
-const Kept = v.record(NicTag, BridgeName)
+const Kept = v.pipe(
+  v.unknown(),
+  // valibot takes a list for a record without entries.
+  v.check(value => !Array.isArray(value), 'it is a list'),
+  v.record(NicTag, BridgeName),
+)
 
 export interface NicTags {
   /** Nic tag -> bridge. One object for the agent's life, changed in place: the hypervisor holds it too. */
