@@ -5,15 +5,20 @@
 import type { AllocationQuestion, ToldDecision } from '../actors/contract/allocation.ts'
 import type { Rejection } from '../actors/contract/errors.ts'
 import type { HostContext } from '../actors/contract/host.ts'
+import type { JobRecord } from '../actors/contract/job.ts'
 import type { ActorRecord } from '../actors/contract/record.ts'
 import type { ServerContext, StatusEvent, Sysinfo } from '../actors/contract/server.ts'
 import type { TaskRecord } from '../actors/contract/task.ts'
 import type { QueueContext, TicketBody } from '../actors/contract/ticket.ts'
 import type { VerbKind, VerbOf, VerbParams, VerbValue } from '../actors/contract/verbs.ts'
 import type { VmContext } from '../actors/contract/vm.ts'
+import type { BootDefaults } from '../services/nats/boot-defaults.ts'
+import type { InstalledPlatform } from './platforms.ts'
 
-/** A server as its actor's record tells: `status` is `running` or `unknown`. */
-export type Server = Omit<ServerContext, 'open' | 'claims' | 'claims_version'> & { status: string }
+export type { BootDefaults } from '../services/nats/boot-defaults.ts'
+
+/** A server as its actor's record tells: `status` is `running`, `unknown` or `rebooting`. */
+export type Server = Omit<ServerContext, 'open' | 'claims' | 'claims_version' | 'job' | 'setup_failed'> & { status: string }
 
 /** The part of a VM's record that listings and checks need. */
 export type Vm = Pick<
@@ -36,6 +41,8 @@ export type Vm = Pick<
   state: string
   /** Is there a domain, or one being made. */
   present: boolean
+  /** Nic tags that its NICs are on. */
+  nic_tags: readonly string[]
   /** Task of the operation in flight. */
   task_id: string | null
   domain_id: number | null
@@ -111,12 +118,25 @@ export interface Backend {
     barrier(): Promise<void>
     sysinfo(serverUuid: string): Sysinfo | undefined
     status(serverUuid: string): StatusEvent | undefined
+    /** What the server has told that it can boot. */
+    platforms(serverUuid: string): readonly InstalledPlatform[]
   }
+  /** The boot parameters of servers to come, from the leader; undefined while nobody has set any. */
+  bootDefaults(): Promise<BootDefaults | undefined>
   tasks: {
     /** From the leader. */
     load(id: string): Promise<TaskRecord | undefined>
     /** The record once it is no longer active; undefined when the deadline passes or the signal aborts. */
     ended(id: string, limit: { deadlineMs: number; signal?: AbortSignal | undefined }): Promise<TaskRecord | undefined>
+  }
+  /** Jobs of the last 30 days. */
+  jobs: {
+    barrier(): Promise<void>
+    all(): Iterable<JobRecord>
+    /** From the leader. */
+    load(uuid: string): Promise<JobRecord | undefined>
+    /** The record once it no longer runs; undefined when the deadline passes or the signal aborts. */
+    ended(uuid: string, limit: { deadlineMs: number; signal?: AbortSignal | undefined }): Promise<JobRecord | undefined>
   }
   queues: {
     barrier(): Promise<void>

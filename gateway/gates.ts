@@ -2,6 +2,7 @@
  * What must hold before a handler runs (cnapi-behaviour §1.2), in its order: a known server, a well-formed VM id, a running
  * server, a VM that is there. A view may be milliseconds old, so before anything is refused the leader is asked.
  */
+import { DEFAULTS_ID } from '../actors/contract/boot.ts'
 import { type Rejection, rejection } from '../actors/contract/errors.ts'
 import type { Backend, Server, Vm } from './backend.ts'
 import type { Gate } from './row.ts'
@@ -59,7 +60,7 @@ export async function pass(
 
 /** The server of an id that a caller gave; `default` holds the boot defaults of servers to come. */
 export async function findServer(id: unknown, backend: Backend): Promise<Checked<Server>> {
-  if (id === 'default') return defaultServer
+  if (id === DEFAULTS_ID) return { ...defaultServer, ...(await backend.bootDefaults()) }
   if (!isUuid(id)) return { error: rejection('InvalidArgument', 'Invalid server_uuid') }
   const uuid = id.toLowerCase()
   const server = backend.servers.get(uuid) ?? (await backend.servers.load(uuid))
@@ -69,7 +70,7 @@ export async function findServer(id: unknown, backend: Backend): Promise<Checked
 /** A refusal when the server is not running by the leader's record either. */
 export async function refuseUnlessRunning(server: Server, backend: Backend): Promise<Rejection | undefined> {
   if (server.status === 'running') return undefined
-  const now = server.uuid === 'default' ? undefined : await backend.servers.load(server.uuid)
+  const now = server.uuid === DEFAULTS_ID ? undefined : await backend.servers.load(server.uuid)
   return now?.status === 'running' ? undefined : rejection('ServerNotRunning')
 }
 

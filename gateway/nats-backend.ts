@@ -1,6 +1,8 @@
 /** The Backend over NATS: a caller for commands, a view for each bucket that is listed, one watch for all who wait for tasks. */
 import { rejection } from '../actors/contract/errors.ts'
+import type { JobRecord } from '../actors/contract/job.ts'
 import type { TaskRecord } from '../actors/contract/task.ts'
+import { loadBootDefaults } from '../services/nats/boot-defaults.ts'
 import { type Bucket, key as keyOf, parseInventoryKey } from '../services/nats/buckets.ts'
 import { createCaller } from '../services/nats/caller.ts'
 import type { NatsConnection } from '../services/nats/connect.ts'
@@ -38,13 +40,14 @@ export async function openNatsBackend({ nc, sender, warn }: NatsBackendOptions):
   const view = <T>(bucket: Bucket, project: (key: string, value: unknown) => T | undefined) =>
     openView({ nc, bucket, project, warn })
   const openTasks = new Map<string, number>()
-  const [servers, vms, hosts, inventory, waitlist] = await Promise.all([
+  const [servers, vms, hosts, jobs, inventory, waitlist] = await Promise.all([
     view('cn', (uuid, value) => {
       openTasks.set(uuid, openTasksOf(value))
       return projectServer(value)
     }),
     view('vm', (_, value) => projectVm(value)),
     view('host', (_, value) => projectHost(value)),
+    view('job', (_, value) => value as JobRecord),
     view<Inventory>('inventory', (name, value) => {
       const part = parseInventoryKey(name)?.part
       return part && projectInventory(part, value)
@@ -52,6 +55,7 @@ export async function openNatsBackend({ nc, sender, warn }: NatsBackendOptions):
     openWaitlist(nc, records, warn),
   ])
   const waits = openWaits(nc, 'task')
+  const jobWaits = openWaits(nc, 'job')
   servers.onChange(({ key, value }) => {
     if (!value) openTasks.delete(key)
   })
@@ -67,6 +71,9 @@ export async function openNatsBackend({ nc, sender, warn }: NatsBackendOptions):
   const stopListening = subscribeHeartbeats(nc, serverUuid => {
     // Anybody may send beats of servers that there are not.
     if (servers.get(serverUuid)) beats.set(serverUuid, Date.now())
+  })
+  servers.onChange(({ key: uuid, value }) => {
+    if (!value) beats.delete(uuid)
   })
 
   const shelf = <T>(bucket: Bucket, of: View<T>, project: (value: unknown) => T | undefined): Shelf<T> => ({
@@ -99,13 +106,28 @@ export async function openNatsBackend({ nc, sender, warn }: NatsBackendOptions):
       barrier: () => inventory.barrier(),
       sysinfo: uuid => sysinfoOf(inventory.get(keyOf.sysinfo(uuid))),
       status: uuid => statusOf(inventory.get(keyOf.status(uuid))),
+      platforms: uuid => {
+        const kept = inventory.get(keyOf.sysinfo(uuid))
+        return kept && 'platforms' in kept ? kept.platforms : []
+      },
     },
+    bootDefaults: () => loadBootDefaults(records),
     tasks: {
       load: async id => (await records.get('task', keyOf.task(id)))?.value as TaskRecord | undefined,
       ended: async (id, { deadlineMs, signal }) => {
         const ended = (value: unknown) => (value as TaskRecord).status !== 'active'
         const value = await waits.until(keyOf.task(id), ended, { deadlineMs, ...(signal ? { signal } : {}) })
         return value as TaskRecord | undefined
+      },
+    },
+    jobs: {
+      barrier: () => jobs.barrier(),
+      all: () => values(jobs),
+      load: async uuid => (await records.get('job', keyOf.job(uuid)))?.value as JobRecord | undefined,
+      ended: async (uuid, { deadlineMs, signal }) => {
+        const ended = (value: unknown) => (value as JobRecord).execution !== 'running'
+        const value = await jobWaits.until(keyOf.job(uuid), ended, { deadlineMs, ...(signal ? { signal } : {}) })
+        return value as JobRecord | undefined
       },
     },
     queues: waitlist.queues,
@@ -116,8 +138,8 @@ export async function openNatsBackend({ nc, sender, warn }: NatsBackendOptions):
       if (!isKind(kind)) return { error: rejection('ResourceNotFound', `no machine ${kind}`) }
       return ask(subject.machines(kind), undefined)
     },
-    // A claim that is asked for twice is taken twice: patience rather than repeats.
-    allocate: question => ask(subject.allocator('choose'), question, { attemptMs: 5_000 }),
+    // A claim that is asked for twice is taken twice, so whoever hears the question hears it once.
+    allocate: question => ask(subject.allocator('choose'), question, { deadlineMs: 10_000, attemptMs: 10_000 }),
     capacity: servers => ask(subject.allocator('capacity'), { servers }),
     left: gathered(servers => ask(subject.allocator('capacity'), { servers }, { deadlineMs: 2_000, absentMs: 0 })),
     decision: async (id, server_uuid) => {
@@ -144,8 +166,9 @@ export async function openNatsBackend({ nc, sender, warn }: NatsBackendOptions):
     close: () => {
       stopListening()
       waits.close()
+      jobWaits.close()
       waitlist.close()
-      for (const opened of [servers, vms, hosts, inventory]) opened.close()
+      for (const opened of [servers, vms, hosts, jobs, inventory]) opened.close()
     },
   }
 

@@ -1,16 +1,18 @@
 /** What the gateway's views keep of the stored records: the fields that listings and checks need, and no more. */
 import type { ActorRecord } from '../actors/contract/record.ts'
-import type { StatusEvent, Sysinfo } from '../actors/contract/server.ts'
+import { NO_SERVER, type StatusEvent, type Sysinfo } from '../actors/contract/server.ts'
 import type { QueueContext, TicketBody } from '../actors/contract/ticket.ts'
+import type { VmContext } from '../actors/contract/vm.ts'
 import type { Host, Queue, Server, Vm } from './backend.ts'
+import { type InstalledPlatform, platformsIn } from './platforms.ts'
 
 type Stored = Partial<Pick<ActorRecord, 'state' | 'status' | 'snapshot' | 'count' | 'recent'>> | undefined
 
 /** Undefined for a server that was never registered: an actor may hold tasks for one that is only named. */
 export function projectServer(value: unknown): Server | undefined {
   const { context, status, state } = parts(value)
-  if (!context || state === 'unregistered') return undefined
-  const { open: _, claims: __, claims_version: ___, ...server } = context
+  if (!context || NO_SERVER.includes(state)) return undefined
+  const { open: _, claims: __, claims_version: ___, job: ____, setup_failed: _____, ...server } = context
   return { ...server, status } as Server
 }
 
@@ -43,11 +45,19 @@ export function projectVm(value: unknown): Vm | undefined {
     modified_at,
     state: status,
     present: !absent.includes(state),
+    nic_tags: nicTags(context['nics']),
     task_id: operation?.task_id ?? null,
     domain_id: observed?.domain_id ?? null,
     domain_state: observed?.domain_state ?? null,
   }
 }
+
+/** Most VMs have none: they share one list. */
+function nicTags(nics: unknown): readonly string[] {
+  const tags = (nics as VmContext['nics'] | undefined)?.flatMap(({ nic_tag }) => (nic_tag === undefined ? [] : [nic_tag]))
+  return tags?.length ? tags : none
+}
+const none: readonly string[] = []
 
 export function projectHost(value: unknown): Host | undefined {
   return parts(value).context as unknown as Host | undefined
@@ -82,10 +92,10 @@ export function projectTicket(value: unknown): KeptTicket {
 }
 
 /** Sysinfos are kept as text, since they are large and rarely asked for; of a status event only what is shown. */
-export type Inventory = { sysinfo: string } | { status: StatusEvent }
+export type Inventory = { sysinfo: string; platforms: InstalledPlatform[] } | { status: StatusEvent }
 
 export function projectInventory(part: 'sysinfo' | 'status', value: unknown): Inventory {
-  if (part === 'sysinfo') return { sysinfo: JSON.stringify(value) }
+  if (part === 'sysinfo') return { sysinfo: JSON.stringify(value), platforms: platformsIn(value as Sysinfo) }
   const { vms, meminfo, diskinfo } = value as StatusEvent
   return { status: { ...(vms && { vms }), ...(meminfo && { meminfo }), ...(diskinfo && { diskinfo }) } }
 }

@@ -2,6 +2,8 @@
  * A server as the REST API shows it (cnapi-behaviour §2.1, §2.3, §2.4): the actor's record, with inventory, liveness and computed
  * values added by the `extras` asked for.
  */
+import { DEFAULTS_ID } from '../actors/contract/boot.ts'
+import { newServer } from '../actors/contract/new-server.ts'
 import type { StatusEvent, Sysinfo } from '../actors/contract/server.ts'
 import type { Backend, Server } from './backend.ts'
 import { shownVm } from './shown-vm.ts'
@@ -9,32 +11,9 @@ import { shownVm } from './shown-vm.ts'
 /** Groups of properties that `extras` names; ServerGet asks for `all`. */
 export type Extra = 'agents' | 'vms' | 'memory' | 'disk' | 'sysinfo' | 'capacity' | 'all'
 
-/** The boot defaults of servers to come, under the id `default`; never listed. */
-export const defaultServer: Server = {
-  uuid: 'default',
-  status: 'unknown',
-  hostname: '',
-  datacenter: '',
-  created: new Date(0).toISOString(),
-  last_boot: null,
-  boot_platform: '',
-  boot_params: {},
-  kernel_flags: {},
-  current_platform: null,
-  comments: '',
-  default_console: 'serial',
-  serial: 'ttyb',
-  headnode: false,
-  rack_identifier: '',
-  ram: 0,
-  reservation_ratio: 0.15,
-  reserved: false,
-  reservoir: false,
-  setup: false,
-  system_type: null,
-  traits: {},
-  agents: [],
-}
+const { open: _, ...unknownServer } = newServer(DEFAULTS_ID)
+/** The record `default` while nobody has set any boot parameters; never listed. */
+export const defaultServer: Server = { ...unknownServer, hostname: '', status: 'unknown' }
 
 /** The record with its extras. Call after the barriers of servers, inventory and, for vms, of the VMs. */
 export function shownServer(server: Server, extras: ReadonlySet<string>, backend: Backend): Record<string, unknown> {

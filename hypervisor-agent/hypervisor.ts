@@ -11,9 +11,13 @@ import type { VmSpec, VmSummary } from '../actors/contract/vm.ts'
 import type { ImageVolumes } from './images/volumes.ts'
 import type { NodeStorage } from './node-storage.ts'
 import type { Devices } from './devices.ts'
+import type { Migrations } from './migrations.ts'
+import type { GuestScripts } from './guest-scripts.ts'
+import type { ImageCapture } from './images/capture.ts'
+import type { Processes } from './processes.ts'
 import type { Snapshots } from './snapshots.ts'
 
-export interface Hypervisor extends Devices, ImageVolumes, NodeStorage, Snapshots {
+export interface Hypervisor extends Devices, Processes, ImageVolumes, NodeStorage, GuestScripts, ImageCapture, Migrations, Snapshots {
   readonly kind: 'libvirt' | 'simulated'
 
   /** Connects and registers for events before it resolves; throws HypervisorUnavailable with a line an operator can act on. */
@@ -36,8 +40,9 @@ export interface Hypervisor extends Devices, ImageVolumes, NodeStorage, Snapshot
   /**
    * Makes the volumes and the definition, not started. `taskId` is kept with the definition: the same again completes what is missing,
    * another one is VmExists (also for a name in use). ImageNotInstalled, InsufficientStorage, NetworkNotFound, NicTagNotFound, BridgeNotFound.
+   * `incoming`: its disks come from elsewhere (migrations.ts), and it cannot be started before it is completed.
    */
-  defineVm(spec: VmSpec, options: { taskId: string }): Promise<void>
+  defineVm(spec: VmSpec, options: { taskId: string; incoming?: boolean }): Promise<void>
   /** Starts it from its disks. A running VM is success. VmNotFound, NetworkNotFound, InsufficientMemory. */
   startVm(uuid: string): Promise<void>
   /** Starts it once from this kernel, so that its reboot stops it; its definition boots from disk. */
@@ -71,6 +76,8 @@ export interface VmState extends VmSummary {
   state: 'running' | 'stopped' | 'failed'
   name: string
   created_by?: string
+  /** The migration that holds it: it cannot be started. */
+  held_by?: string
 }
 
 export interface VmDetail extends VmState {

@@ -14,16 +14,21 @@ export interface Reporter extends Owner {
   sync(bootTimeS: number, signal: AbortSignal): Promise<TaskOffer[]>
   /** Tries once: a status that was not heard is replaced by a newer one. */
   status(status: StatusEvent, signal: AbortSignal): Promise<boolean>
+  /** Called when it turns out that there is no record of this node (any more): it has to register. */
+  onUnknown(listener: () => void): void
   stop(): void
 }
 
 /** Nobody could answer now; the same asked later may be answered. */
 const later: ReadonlySet<ErrorCode> = new Set(['ServiceUnavailableError', 'InternalError', 'VersionTooNew'])
+/** There is no record of this node: asked again, once it has registered. */
+const unknown: ErrorCode = 'ResourceNotFound'
 const firstPauseMs = 200
 const maxPauseMs = 5_000
 
 export function openReporter(link: Link, log: Log): Reporter {
   const stopping = abortable()
+  let tellUnknown = () => {}
 
   /** Until answered. Rejects with the signal's reason. */
   async function untilAnswered(
@@ -40,7 +45,9 @@ export function openReporter(link: Link, log: Log): Reporter {
         own.signal.throwIfAborted()
         const reply = await link.call(verb, payload, own.signal)
         own.signal.throwIfAborted()
-        if (!('error' in reply) || !later.has(reply.error.code)) return reply
+        if (!('error' in reply)) return reply
+        if (reply.error.code === unknown && verb !== 'sync') tellUnknown()
+        else if (!later.has(reply.error.code)) return reply
         log.debug({ verb, code: reply.error.code }, 'the compute node actor does not answer yet')
         await pause(wait * (0.5 + Math.random() / 2), own.signal)
       }
@@ -66,14 +73,19 @@ export function openReporter(link: Link, log: Log): Reporter {
       const reply = await untilAnswered('sync', { boot_time: bootTimeS }, signal)
       const answer = 'value' in reply ? v.safeParse(SyncAnswer, reply.value) : undefined
       if (answer?.success) return answer.output.tasks
+      if ('error' in reply && reply.error.code === unknown) throw new Error('the record of this node is gone again')
       log.error({ reply }, 'the compute node actor does not say what is open')
       return []
     },
     status: async (status, signal) => {
       const reply = await link.call('status', status, signal)
       if (!('error' in reply)) return true
-      if (!later.has(reply.error.code)) log.warn({ error: reply.error }, 'the status is refused')
+      if (reply.error.code === unknown) tellUnknown()
+      else if (!later.has(reply.error.code)) log.warn({ error: reply.error }, 'the status is refused')
       return false
+    },
+    onUnknown: listener => {
+      tellUnknown = listener
     },
     stop: () => stopping.abort(new Error('the agent stops')),
   }

@@ -35,8 +35,11 @@ export function sysinfoOf(
     UUID: serverUuid,
     Hostname: host.hostname,
     'System Type': 'Linux',
+    // Nodes that say this do what CNAPI asks of today's ones (cnapi-behaviour §9.3).
+    'SDC Version': '7.0',
     // CNAPI wants a platform here, and placement refuses a server without one.
     'Live Image': versions.kernel,
+    Platforms: host.platforms,
     'Boot Time': host.boot_time_s,
     'MiB of Memory': host.memory_mib,
     'CPU Type': host.cpu_model,

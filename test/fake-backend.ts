@@ -273,6 +273,7 @@ function byDefault({ kind, id, verb, params, options }: Call, fake: FakeBackend)
       id: params['task_id'] ?? id,
       ...(spec ? { vm_uuid: spec.uuid } : {}),
       ...(params['server_uuid'] ? { server_uuid: params['server_uuid'] } : {}),
+      ...(params['job_uuid'] ? { job_uuid: params['job_uuid'] } : {}),
     },
   }
 }

@@ -1,11 +1,13 @@
 /** One request for each row of the route table that succeeds on a prepared fake backend: the checklist of the gateway's tests. */
 import { derivedIds, queueKey } from '../gateway/ids.ts'
-import { type FakeBackend, fakeBackend, OTHER_SERVER, SERVER, TASK, VM } from './fake-backend.ts'
+import { type FakeBackend, fakeBackend, JOB, OTHER_SERVER, SERVER, TASK, VM } from './fake-backend.ts'
 
 export interface Sample {
   method: string
   path: string
   body?: Record<string, unknown>
+  /** What must be otherwise on the prepared backend for it to succeed. */
+  prepare?(backend: FakeBackend): void
 }
 
 const vm = `/servers/${SERVER}/vms/${VM}`
@@ -44,6 +46,38 @@ export const SAMPLES: Record<string, Sample> = {
     path: `/servers/${SERVER}/recovery-config`,
     body: { action: 'stage', recovery_uuid: VM, pivtoken: '{}', template: 'e30=', token: 'secret' },
   },
+  ServerSetup: {
+    method: 'PUT',
+    path: `/servers/${SERVER}/setup`,
+    body: { hostname: 'node7', nics: [{ mac: '52:54:00:12:34:56', nic_tags_provided: ['external'] }] },
+    prepare: backend => backend.put.server({ setup: false }),
+  },
+  ServerReboot: { method: 'POST', path: `/servers/${SERVER}/reboot`, body: { drain: true } },
+  ServerFactoryReset: {
+    method: 'PUT',
+    path: `/servers/${SERVER}/factory-reset`,
+    prepare: backend => {
+      for (const { uuid } of backend.vms.of(SERVER)) backend.put.vm({ uuid, state: 'destroyed', present: false })
+    },
+  },
+  NicUpdate: {
+    method: 'PUT',
+    path: `/servers/${SERVER}/nics`,
+    body: { action: 'update', nics: [{ mac: '52:54:00:12:34:56', nic_tags_provided: ['external'] }] },
+  },
+  UpdateNicTask: {
+    method: 'POST',
+    path: `/servers/${SERVER}/nics/update`,
+    body: { nics: [{ mac: '52:54:00:12:34:56', nic_tags_provided: ['external'] }] },
+  },
+  ServerPauseCnAgent: { method: 'POST', path: `/servers/${SERVER}/cn-agent/pause` },
+  ServerPauseCnAgentByGet: { method: 'GET', path: `/servers/${SERVER}/cn-agent/pause` },
+  ServerResumeCnAgent: { method: 'POST', path: `/servers/${SERVER}/cn-agent/resume` },
+  ServerResumeCnAgentByGet: { method: 'GET', path: `/servers/${SERVER}/cn-agent/resume` },
+  JobList: { method: 'GET', path: '/jobs' },
+  JobGet: { method: 'GET', path: `/jobs/${JOB}` },
+  JobWait: { method: 'GET', path: `/jobs/${JOB}/wait?timeout=1` },
+  JobCancel: { method: 'POST', path: `/jobs/${JOB}/cancel` },
   DoNop: { method: 'POST', path: `/servers/${SERVER}/nop`, body: { sleep: 1 } },
   LogLevelGet: { method: 'GET', path: '/loglevel' },
   LogLevelSet: { method: 'POST', path: '/loglevel', body: { level: 'debug' } },
@@ -134,14 +168,16 @@ export function preparedBackend(): FakeBackend {
   backend.put.vm({})
   backend.put.vm({ uuid: '55555555-5555-4555-8555-555555555555', name: 'one.example.com' })
   backend.put.task({})
+  backend.put.job({})
   const network = { name: 'net0', state: 'active', autostart: 'yes', persistent: 'yes', bridge: 'br0', vlan: 10 }
+  backend.reads.set('machine_proc', { value: { 7: { pid: 7, name: 'sh', source: 'guest' } } })
   backend.reads.set('machine_load', { value: { uuid: VM, state: 'running' } })
   backend.reads.set('machine_info', { value: JSON.stringify({ vnc: { host: '10.0.0.1', port: 5900, display: 0 } }) })
   backend.reads.set('machine_snapshots', { value: [] })
   backend.reads.set('network_list', { value: [network] })
   backend.reads.set('network_load', { value: network })
   backend.reads.set('task_history', { value: [] })
-  backend.put.sysinfo(SERVER, { 'Zpool Encrypted': true })
+  backend.put.sysinfo(SERVER, { 'Zpool Encrypted': true, 'SDC Version': '7.0' })
   backend.results.set('server_sysinfo', { sysinfo: { UUID: SERVER } })
   backend.results.set('command_execute', { err: null, exitCode: 0, signal: null, stdout: 'up\n', stderr: '' })
   backend.reads.set('image_list', { value: [] })
@@ -155,6 +191,13 @@ export function preparedBackend(): FakeBackend {
     expires_at: '3000',
   })
   backend.decisions.set(SERVER, { id: TASK, outcome: 'refused' })
+  return backend
+}
+
+/** The backend on which the sample of a row succeeds. */
+export function preparedFor(row: string): FakeBackend {
+  const backend = preparedBackend()
+  SAMPLES[row]?.prepare?.(backend)
   return backend
 }
 

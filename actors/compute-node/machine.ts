@@ -44,10 +44,10 @@ import {
   started,
   taskEnded,
 } from './job-run.ts'
+import { endOrphan, failOrphan } from './orphans.ts'
 import { fromSysinfo } from './sysinfo.ts'
 import { createRecord, ending, endOf, offer, openTask, tellVm, type Failure } from './task-effects.ts'
 import { keepTold, settled, told } from './told.ts'
-import { endOrphan, failOrphan } from './orphans.ts'
 import { changesOf, isChange, isServer, isTooLong, type RecordEvent, refuseTooLong } from './update.ts'
 
 type Of<V extends 'register' | 'task_add' | 'task_release' | 'task_fail' | 'task_note' | 'task_done' | 'task_drop'> = Stamp & { type: V } & VerbParams<'cn', V>
@@ -138,7 +138,10 @@ const changeRecord = [
 /** The same for the record `default`, which begins with its first change; other unknown ids are answered nothing: there is no such server. */
 const changeDefaults = [
   { guard: 'isServer' as const },
-  ...changeRecord.map(change => ({ ...change, target: 'defaults' as const })),
+  ...changeRecord.map(change => ({
+    ...change,
+    ...(change.guard === 'isChange' ? { target: 'defaults' as const } : {}),
+  })),
 ]
 
 /** One job at a time: the same again is the one that runs. Where the node is not running, none begins. */

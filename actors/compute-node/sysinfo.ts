@@ -1,45 +1,19 @@
 /** What a sysinfo changes in a server's record (cnapi-behaviour §2.1-2.2). */
+import type { BootFields } from '../contract/boot.ts'
 import type { ServerContext, Sysinfo } from '../contract/server.ts'
 import { iso } from '../effects.ts'
 
-/** A server as it is before its first sysinfo. */
-export function newServer(uuid: string): ServerContext {
-  return {
-    uuid,
-    hostname: uuid,
-    datacenter: '',
-    created: iso(0),
-    last_boot: null,
-    boot_platform: '',
-    boot_params: {},
-    kernel_flags: {},
-    current_platform: null,
-    comments: '',
-    default_console: 'serial',
-    serial: 'ttyb',
-    headnode: false,
-    rack_identifier: '',
-    ram: 0,
-    reservation_ratio: 0.15,
-    reserved: false,
-    reservoir: false,
-    setup: false,
-    system_type: null,
-    traits: {},
-    agents: [],
-    open: {},
-  }
-}
-
 /**
  * Fields that follow a sysinfo. `Hostname` and `Zpool Creation` count on creation only; a sysinfo without `Setup` means not set up;
- * one without `Boot Parameters` leaves `headnode` alone; agents are taken only while none are known.
+ * one without `Boot Parameters` leaves `headnode` alone; agents are taken only while none are known. A new server boots with `defaults`,
+ * and without a platform in them with what it runs.
  */
 export function fromSysinfo(
   context: ServerContext,
   sysinfo: Sysinfo,
   at: number,
   isNew: boolean,
+  defaults?: BootFields,
 ): Partial<ServerContext> {
   const changes: Partial<ServerContext> = { setup: String(sysinfo.Setup) === 'true' }
   const memoryMib = Number.parseInt(String(sysinfo['MiB of Memory'] ?? ''), 10)
@@ -60,6 +34,21 @@ export function fromSysinfo(
     changes.created =
       sysinfo['Zpool Creation'] !== undefined && Number.isFinite(poolMade) ? iso(poolMade * 1000) : iso(at)
     if (sysinfo.Hostname) changes.hostname = sysinfo.Hostname
+    Object.assign(changes, bootOf(context, sysinfo, defaults))
   }
   return changes
+}
+
+/** Boot modules are for the first boot: they are not taken over (cnapi-behaviour §2.2). */
+function bootOf(context: ServerContext, sysinfo: Sysinfo, defaults: BootFields | undefined): Partial<BootFields> {
+  const boot_platform = defaults?.boot_platform || sysinfo['Live Image'] || ''
+  if (!defaults) return { boot_platform }
+  const { boot_params, kernel_flags, default_console, serial } = defaults
+  return {
+    boot_platform,
+    boot_params: { ...context.boot_params, ...boot_params },
+    kernel_flags,
+    default_console: default_console || 'serial',
+    serial: serial || 'ttyb',
+  }
 }

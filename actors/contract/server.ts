@@ -31,6 +31,7 @@ export const Sysinfo = v.looseObject({
   UUID: v.optional(Uuid),
   Hostname: text,
   'System Type': text,
+  'SDC Version': text,
   'Live Image': text,
   'Boot Time': numeric,
   'MiB of Memory': numeric,

@@ -2,7 +2,7 @@
  * The machine of a hostname in the compute agent's API: the compute node it is bound to, its VM and networks. Every change below
  * `/host/<name>` passes through it, so two concurrent creates bind once.
  *
- *   free --create/network_create--> bound --vm_gone, nothing left--> free
+ *   free --create/network_create--> bound --vm_gone, nothing left; forget--> free --24 h--> forgotten
  *
  * Surprising: a binding outlives its VM while networks were made through it, so that a re-created host finds them.
  */
@@ -12,15 +12,25 @@ import type { HostContext } from '../contract/host.ts'
 import type { VerbParams } from '../contract/verbs.ts'
 import { type Effect, effect, type Refused, type Stamp } from '../effects.ts'
 
-type Of<V extends 'create' | 'network_create' | 'start' | 'destroy' | 'vm_gone'> = Stamp & { type: V } & VerbParams<
-    'host',
-    V
-  >
-export type HostEvent = Of<'create'> | Of<'network_create'> | Of<'start'> | Of<'destroy'> | Of<'vm_gone'> | Refused
+type Of<V extends 'create' | 'network_create' | 'start' | 'destroy' | 'vm_gone' | 'vm_moved' | 'forget'> = Stamp & {
+  type: V
+} & VerbParams<'host', V>
+export type HostEvent =
+  | Of<'create'>
+  | Of<'network_create'>
+  | Of<'start'>
+  | Of<'destroy'>
+  | Of<'vm_gone'>
+  | Of<'vm_moved'>
+  | Of<'forget'>
+  | Refused
 interface Args {
   context: HostContext
   event: HostEvent
 }
+
+/** As long as repeats of what bound it may come. */
+const FORGET_AFTER_MS = 24 * 3600_000
 
 const states = setup({
   types: { context: {} as HostContext, events: {} as HostEvent, input: {} as { id: string } },
@@ -34,7 +44,10 @@ const states = setup({
     hasVm: ({ context }) => context.vm_uuid !== null,
     hadOnlyThisVm: ({ context, event }) => lostVm(context, event) && context.networks.length === 0,
     lostVm: ({ context, event }) => lostVm(context, event),
+    isVm: ({ context, event }) => event.type === 'vm_moved' && event.vm_uuid === context.vm_uuid,
+    lostServer: ({ context, event }) => event.type === 'forget' && event.server_uuid === context.server_uuid,
   },
+  delays: { forgetAfter: FORGET_AFTER_MS },
 })
 
 const bind = states.assign(({ context, event }: Args) => {
@@ -46,8 +59,10 @@ const takeNetwork = states.assign(({ context, event }: Args) => {
   if (event.type !== 'network_create' || context.networks.includes(event.name)) return {}
   return { networks: [...context.networks, event.name] }
 })
+const follow = states.assign(({ event }: Args) => (event.type === 'vm_moved' ? { server_uuid: event.server_uuid } : {}))
 const loseVm = states.assign({ vm_uuid: null })
 const unbind = states.assign({ vm_uuid: null, server_uuid: null })
+const unbindAll = states.assign({ vm_uuid: null, server_uuid: null, networks: [] })
 
 const refuse = (make: (context: HostContext) => Rejection) => ({
   actions: [effect('refuse', (context: HostContext): Effect[] => [{ type: 'reject', rejection: make(context) }])],
@@ -74,8 +89,18 @@ export const hostMachine = states.createMachine({
   initial: 'free',
   states: {
     free: {
-      on: { create, network_create: network, start: noVm, destroy: noVm, vm_gone: { actions: [done] } },
+      on: {
+        create,
+        network_create: network,
+        start: noVm,
+        destroy: noVm,
+        vm_gone: { actions: [done] },
+        vm_moved: { actions: [done] },
+        forget: { actions: [done] },
+      },
+      after: { forgetAfter: 'forgotten' },
     },
+    forgotten: { type: 'final' },
     bound: {
       on: {
         create: [elsewhere, { guard: 'hasVm', ...refuse(() => rejection('HostExists')) }, create],
@@ -83,6 +108,8 @@ export const hostMachine = states.createMachine({
         start: passOnOrRefuse,
         destroy: passOnOrRefuse,
         vm_gone: lost,
+        vm_moved: [{ guard: 'isVm' as const, actions: [follow, done] }, { actions: [done] }],
+        forget: [{ guard: 'lostServer', target: 'free', actions: [unbindAll, done] }, { actions: [done] }],
         // The VM was refused by its own actor: it never came to be.
         refused: lost,
       },

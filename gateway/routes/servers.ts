@@ -96,8 +96,13 @@ export const serverRows: AnyRow[] = [
       if (sysinfo.UUID !== undefined && sysinfo.UUID.toLowerCase() !== uuid) {
         return { error: rejection('InvalidArgument', `sysinfo is of server ${sysinfo.UUID}`) }
       }
-      const outcome = await backend.call('cn', uuid, 'register', { sysinfo }, { key, reqId })
-      return 'error' in outcome ? outcome : { status: 200 }
+      const defaults = await backend.bootDefaults()
+      const params = { sysinfo, ...(defaults ? { defaults } : {}) }
+      const outcome = await backend.call('cn', uuid, 'register', params, { key, reqId })
+      if (!('error' in outcome)) return { status: 200 }
+      // A deleted one that is not quite gone yet: node agents take a 404 here for a reason to stop.
+      if (outcome.error.code === 'ResourceNotFound') return { error: rejection('ServiceUnavailableError') }
+      return outcome
     },
   }),
   row({

@@ -4,6 +4,7 @@ import { hostname, networkInterfaces, release } from 'node:os'
 import type { Hypervisor as Libvirt } from 'node-libvirt'
 import type { HostInventory } from '../hypervisor.ts'
 import type { OpenVswitch } from '../openvswitch/bridges.ts'
+import { installedPlatforms } from '../platforms.ts'
 import { poolFigures } from './volumes.ts'
 
 export interface HostOptions {
@@ -44,6 +45,7 @@ export async function hostInventory(libvirt: Libvirt, driver: string, options: H
       nic_tags: Object.keys(options.nicTags).filter(tag => options.nicTags[tag] === name),
     })),
     pools,
+    platforms: await installedPlatforms(versions.kernel),
     versions,
   }
 }

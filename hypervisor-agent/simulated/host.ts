@@ -70,6 +70,11 @@ export function simulatedHost(options: HostOptions): SimulatedHost {
         bridge,
         ...(n === 0 ? { address: `10.${chance[11]}.${chance[12]}.${1 + ((chance[13] ?? 0) % 254)}` } : {}),
       })),
+      platforms: [
+        { name: '6.1.0-55-amd64' },
+        { name: '6.1.0-56-amd64', running: true },
+        { name: '6.1.0-57-amd64', next: true },
+      ],
       versions: {
         hypervisor: 'simulated',
         libvirt: '9.0.0',

@@ -1,4 +1,5 @@
 /** What the owner of a node must know of all records, kept from their headers: nodes with their state, VMs by node. */
+import { NO_SERVER } from '../../actors/contract/server.ts'
 import type { Told } from '../runtime/pending-index.ts'
 
 export interface PlacedVm {
@@ -32,7 +33,7 @@ export function createFleet(): Fleet {
   return {
     told: ({ kind, id, gone, at, server, state }) => {
       if (kind === 'cn') {
-        if (gone) servers.delete(id)
+        if (gone || NO_SERVER.includes(state)) servers.delete(id)
         else servers.set(id, state)
       } else if (kind === 'vm') {
         if (gone || server !== serverOf.get(id)) remove(id)

@@ -4,8 +4,9 @@ import { ACTORS, actorsWith, type FreshServer } from '../../actors/actors.ts'
 import { rejection } from '../../actors/contract/errors.ts'
 import { SysinfoReport } from '../../actors/contract/messages.ts'
 import type { Reply } from '../../actors/contract/record.ts'
-import { StatusEvent } from '../../actors/contract/server.ts'
+import { NO_SERVER, StatusEvent } from '../../actors/contract/server.ts'
 import { TICKET_KEPT_MS } from '../../actors/contract/ticket.ts'
+import { loadBootDefaults } from '../nats/boot-defaults.ts'
 import { createCaller } from '../nats/caller.ts'
 import type { NatsConnection } from '../nats/connect.ts'
 import { answerMetrics } from '../nats/metrics.ts'
@@ -16,6 +17,7 @@ import type { Log } from '../runtime/log.ts'
 import { createRuntime, type Runtime } from '../runtime/runtime.ts'
 import { createFleet } from './fleet.ts'
 import { createLiveness } from './liveness.ts'
+import { createLostServers } from './lost-servers.ts'
 import { serveMachines } from './machines.ts'
 import { createHostMetrics, type HostMetrics, type MetricLabels } from './metrics.ts'
 import { createRead, createSync } from './reads.ts'
@@ -73,15 +75,20 @@ export function createActorHost({
       'cn.cmd.status': ({ id, command }) => statusOf(id, command.params['status']),
       'cn.agent.status': ({ id, command }) => statusOf(id, command.params),
       'cn.agent.sync': input => syncCall(input),
-      'cn.agent.sysinfo': ({ id, command }) => {
+      'cn.agent.sysinfo': async ({ id, command }) => {
         const report = v.safeParse(SysinfoReport, command.params)
-        if (report.success) return call('cn', id, 'register', { sysinfo: report.output.sysinfo })
-        return Promise.resolve({ error: rejection('InvalidParameters', undefined, fieldErrors(report.issues)) })
+        if (!report.success) return { error: rejection('InvalidParameters', undefined, fieldErrors(report.issues)) }
+        const defaults = await loadBootDefaults(records)
+        const { sysinfo } = report.output
+        return call('cn', id, 'register', { sysinfo, ...(defaults ? { defaults } : {}) })
       },
     },
     onHeartbeat: serverUuid => liveness.beat(serverUuid),
     onCommitted: ({ kind, id, transitions }) => {
-      if (kind === 'cn' && transitions.some(({ event }) => event === 'register')) liveness.registered(id)
+      if (kind !== 'cn') return
+      if (transitions.some(({ event }) => event === 'register')) liveness.registered(id)
+      // What its VMs were told counts no more, and its inventory is gone.
+      if (transitions.some(({ from, to }) => NO_SERVER.includes(from) || NO_SERVER.includes(to))) reports.forgetOne(id)
     },
     onPut: put => metrics?.put(put),
     onTook: partitions => {
@@ -106,6 +113,7 @@ export function createActorHost({
     ...(labels ? { count: countOf(() => metrics) } : {}),
     now: () => performance.now(),
   })
+  runtime.index.onTold(createLostServers({ call, fleet, owns: runtime.owns, log }))
   const metrics = labels && createHostMetrics(labels, { stats: runtime.stats, beating: liveness.beating })
   runtime.index.onTold(fleet.told)
 

@@ -3,7 +3,7 @@ import * as v from 'valibot'
 import { rejection } from '../../actors/contract/errors.ts'
 import { LiveRead, REPLY_MAX_BYTES, type TaskOffer } from '../../actors/contract/messages.ts'
 import type { ActorRecord, Reply } from '../../actors/contract/record.ts'
-import type { ServerContext } from '../../actors/contract/server.ts'
+import { NO_SERVER, type ServerContext } from '../../actors/contract/server.ts'
 import { READS, type ReadName, type TaskRecord } from '../../actors/contract/task.ts'
 import { key } from '../nats/buckets.ts'
 import type { NatsConnection } from '../nats/connect.ts'
@@ -47,12 +47,14 @@ async function ask(nc: NatsConnection, serverUuid: string, params: unknown): Pro
   return silent ? { error: rejection('AgentNotConnected') } : reply
 }
 
-/** `cn.<uuid>.agent.sync`: everything that the node has open, oldest first; what is too much for one answer is offered anyway. */
+/** `cn.<uuid>.agent.sync`: everything that the node has open, oldest first; ResourceNotFound before it has registered; what is too much for one answer is offered anyway. */
 export function createSync(load: (serverUuid: string) => Promise<Reply>, records: Records): Call {
   return async ({ id }) => {
     const reply = await load(id)
-    if ('error' in reply) return reply.error.code === 'ResourceNotFound' ? { value: { tasks: [] } } : reply
-    const { open } = (reply.value as ActorRecord).snapshot.context as ServerContext
+    if ('error' in reply) return reply
+    const { state, snapshot } = reply.value as ActorRecord
+    if (NO_SERVER.includes(state)) return { error: rejection('ResourceNotFound', `cn ${id} not found`) }
+    const { open } = snapshot.context as ServerContext
     const ids = Object.entries(open)
       .filter(([, task]) => task.state !== 'held')
       .sort(([, a], [, b]) => a.at - b.at)

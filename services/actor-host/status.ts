@@ -4,8 +4,8 @@
  */
 import { createHash } from 'node:crypto'
 import { type Rejection, rejection } from '../../actors/contract/errors.ts'
-import type { Reply } from '../../actors/contract/record.ts'
-import type { StatusEvent } from '../../actors/contract/server.ts'
+import type { ActorRecord, Reply } from '../../actors/contract/record.ts'
+import { NO_SERVER, type StatusEvent } from '../../actors/contract/server.ts'
 import { key } from '../nats/buckets.ts'
 import type { Caller } from '../nats/caller.ts'
 import { JetStreamRefusal, type Records } from '../nats/records.ts'
@@ -26,6 +26,8 @@ export interface StatusReports {
   take(serverUuid: string, status: StatusEvent): Promise<Reply>
   /** Nothing told so far counts: all, or of the given nodes. */
   forget(which?: (serverUuid: string) => boolean): void
+  /** The same of one node. */
+  forgetOne(serverUuid: string): void
   /** Resolves when nobody is being told anything. */
   idle(): Promise<void>
 }
@@ -97,7 +99,10 @@ export function createStatusReports({ records, call, fleet, log, now }: StatusDe
   const isTold = (known: Known, uuid: string, digest: string) => {
     const last = known.told.get(uuid)
     if (last?.digest !== digest) return false
-    return (fleet.vm(uuid)?.changedAt ?? 0) <= last.at + sampleSlackMs
+    const vm = fleet.vm(uuid)
+    // A record that is gone was forgotten meanwhile: the VM is discovered again.
+    if (!vm) return now() - last.at < sampleSlackMs
+    return vm.changedAt <= last.at + sampleSlackMs
   }
 
   const noteTold = (known: Known, uuid: string, digest: string, reply: { value: unknown } | { error: Rejection }) => {
@@ -121,9 +126,14 @@ export function createStatusReports({ records, call, fleet, log, now }: StatusDe
     return { value: {} }
   }
 
+  const isServer = async (serverUuid: string) => {
+    const entry = await records.get('cn', key.actor('cn', serverUuid))
+    return entry !== undefined && !NO_SERVER.includes((entry.value as ActorRecord).state)
+  }
+
   return {
     take: async (serverUuid, status) => {
-      if (fleet.stateOf(serverUuid) === undefined && !(await records.get('cn', key.actor('cn', serverUuid)))) {
+      if (fleet.stateOf(serverUuid) === undefined && !(await isServer(serverUuid))) {
         return { error: rejection('ResourceNotFound', `server ${serverUuid} not found`) }
       }
       const known: Known = servers.get(serverUuid) ?? { told: new Map(), telling: false }
@@ -145,6 +155,9 @@ export function createStatusReports({ records, call, fleet, log, now }: StatusDe
     },
     forget: which => {
       for (const serverUuid of servers.keys()) if (!which || which(serverUuid)) servers.delete(serverUuid)
+    },
+    forgetOne: serverUuid => {
+      servers.delete(serverUuid)
     },
     idle: async () => {
       while (working.size > 0) await Promise.all(working)

@@ -4,7 +4,13 @@
  */
 import type { Knobs } from '../../actors/allocation/fleet.ts'
 import { createIndex, type FleetIndex } from '../../actors/allocation/index.ts'
-import type { Claim, ServerContext, StatusEvent, Sysinfo } from '../../actors/contract/server.ts'
+import {
+  type Claim,
+  NO_SERVER,
+  type ServerContext,
+  type StatusEvent,
+  type Sysinfo,
+} from '../../actors/contract/server.ts'
 import type { QueueContext, TicketBody } from '../../actors/contract/ticket.ts'
 import type { VmContext } from '../../actors/contract/vm.ts'
 import { parseInventoryKey } from '../nats/buckets.ts'
@@ -141,8 +147,8 @@ function each<T>(view: View<T>, take: (key: string) => void): void {
 type Stored = { state?: string; status?: string; snapshot?: { context?: unknown } }
 
 function projectServer(value: unknown): StoredServer | undefined {
-  const { state, status = 'unknown', snapshot } = value as Stored
-  if (!snapshot?.context || state === 'unregistered') return undefined
+  const { state = '', status = 'unknown', snapshot } = value as Stored
+  if (!snapshot?.context || NO_SERVER.includes(state)) return undefined
   const { open: _, ...context } = snapshot.context as ServerContext
   return { status, context: { ...context, open: {} } }
 }

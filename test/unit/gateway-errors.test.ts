@@ -7,7 +7,7 @@ import { errorsOf } from '../../gateway/openapi.ts'
 import { type AnyRow, changes } from '../../gateway/row.ts'
 import { UnavailableError } from '../../services/nats/records.ts'
 import { type Answered, type FakeBackend, fakeGateway, SERVER, VM } from '../fake-backend.ts'
-import { preparedBackend, QUEUE, SAMPLES, type Sample, TICKET, withFleet } from '../gateway-samples.ts'
+import { preparedFor, QUEUE, SAMPLES, type Sample, TICKET, withFleet } from '../gateway-samples.ts'
 import { suite } from '../suite.ts'
 
 const test = suite('every row of the route table')
@@ -20,7 +20,7 @@ test('has a sample request that this suite sends', () => {
 
 for (const row of rows) {
   test(`${row.name} succeeds with its documented status`, async () => {
-    const { ask } = fakeGateway(preparedBackend())
+    const { ask } = fakeGateway(preparedFor(row.name))
     const { status, text } = await ask(row.method, sampleOf(row).path, { body: sampleOf(row).body })
     assert.is(status, row.success.status, text)
     if (row.success.status === 204) assert.is(text, '')
@@ -30,7 +30,7 @@ for (const row of rows) {
     test(`${row.name} answers ${code} with ${statusOf(row, code)}`, async () => {
       const seen: string[] = []
       for (const provoke of waysTo(code)) {
-        const gateway = fakeGateway(preparedBackend())
+        const gateway = fakeGateway(preparedFor(row.name))
         const answer = await provoke({ ...gateway, row, sample: sampleOf(row), code })
         if (!answer) continue
         seen.push(`${answer.status} ${answer.body?.code}`)
@@ -108,6 +108,7 @@ const verbs = [
   'cn.status',
   'cn.task_add',
   'cn.task_fail',
+  ...['job_start', 'job_cancel', 'pause', 'resume'].map(verb => `cn.${verb}`),
   ...['update', 'boot_set', 'boot_update', 'delete'].map(verb => `cn.${verb}`),
   ...[...VM_VERBS, 'actions'].map(verb => `vm.${verb}`),
   ...['create', 'network_create', 'start', 'destroy'].map(verb => `host.${verb}`),
@@ -124,6 +125,7 @@ const throwing =
     }
     for (const verb of [...verbs, 'cn.read']) backend.answers.set(verb, fail)
     backend.tasks.load = async () => fail()
+    backend.jobs.load = async () => fail()
     backend.machine = async () => fail()
     return send(attempt)
   }
@@ -161,6 +163,7 @@ const special: Partial<Record<ErrorCode, Way[]>> = {
   ResourceNotFound: [
     attempt => at(attempt, attempt.sample.path.replace(SERVER, VM)),
     attempt => at(attempt, attempt.sample.path.replace('/tasks/4', '/tasks/5')),
+    attempt => at(attempt, attempt.sample.path.replace('/jobs/5', '/jobs/6')),
     attempt => at(attempt, attempt.sample.path.replace(/(tickets|waitlist)\/[0-9a-f]{4}/, '$1/0000')),
     attempt => at(attempt, attempt.sample.path.replace('/machines/vm', '/machines/none')),
     attempt => at(attempt, `${attempt.sample.path}?server_uuid=${VM}`),
