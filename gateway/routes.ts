@@ -1,5 +1,6 @@
 /** The table of routes, merged: what the app serves, what the OpenAPI document tells, what the tests tick off. */
 import { openApiRow } from './openapi.ts'
+import { agentRows } from './routes/agents.ts'
 import { allocationRows } from './routes/allocation.ts'
 import { bootRows } from './routes/boot.ts'
 import { hostRows } from './routes/hosts.ts'
@@ -41,6 +42,7 @@ export function routes(version: string, self: Self = nobody(version)): AnyRow[] 
     ...hostRows,
     ...networkRows,
     ...imageRows,
+    ...agentRows,
     ...ticketRows,
     ...waitlistRows,
   ]

@@ -22,6 +22,15 @@ export async function takeSysinfo(
   return sysinfoOf(serverUuid, hypervisor.kind, { ...inventory, boot_time_s }, { isReset: resetMark.isSet() })
 }
 
+/** The same with the agents that were installed on the node, after this one. */
+export function withAgents(sysinfo: Sysinfo, installed: readonly { name: string; version: string; image_uuid?: string | undefined }[]): Sysinfo {
+  const others = installed.map(({ name, version, image_uuid }) => ({
+    ...{ name, version },
+    ...(image_uuid ? { image_uuid } : {}),
+  }))
+  return { ...sysinfo, 'SDC Agents': [...(sysinfo['SDC Agents'] ?? []), ...others] }
+}
+
 /** Derives the sysinfo. A node is set up when its storage pool is there and it was not reset since. */
 export function sysinfoOf(
   serverUuid: string,

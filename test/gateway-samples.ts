@@ -92,6 +92,16 @@ export const SAMPLES: Record<string, Sample> = {
   ImageList: { method: 'GET', path: `/servers/${SERVER}/images` },
   ImageGet: { method: 'GET', path: `/servers/${SERVER}/images/${VM}` },
   ImageDelete: { method: 'DELETE', path: `/servers/${SERVER}/images/${VM}` },
+  ServerInstallAgent: {
+    method: 'POST',
+    path: `/servers/${SERVER}/install-agent`,
+    body: { url: 'http://images.example.com/a.deb', sha256: 'a'.repeat(64) },
+  },
+  ServerUninstallAgents: {
+    method: 'POST',
+    path: `/servers/${SERVER}/uninstall-agents`,
+    body: { agents: ['firewaller'] },
+  },
   VmList: { method: 'GET', path: `/servers/${SERVER}/vms` },
   VmCreate: { method: 'POST', path: `/servers/${SERVER}/vms`, body: { ram: 512 } },
   VmLoad: { method: 'GET', path: vm },

@@ -66,6 +66,8 @@ export const ERRORS = {
   ImageSourceInvalid: { status: 409, text: 'The image cannot be fetched' },
   ImageChecksumMismatch: { status: 409, text: 'The file is not what its checksum says' },
   ImageInvalid: { status: 409, text: 'The file is no image that can be used' },
+  AgentInstallNotAllowed: { status: 409, text: 'The server is configured not to install agents' },
+  AgentInstallFailed: { status: 409, text: 'The agent cannot be installed' },
   InsufficientStorage: { status: 409, text: 'The storage pool has too little free space' },
   InsufficientMemory: { status: 409, text: 'The server has too little free memory' },
   InstallSourceInvalid: { status: 409, text: 'The install location is not a usable installer tree' },

@@ -1,6 +1,7 @@
 /** Tasks: the table of all kinds, and the record that TaskGet shows. A new task is a row in `tasks/`, a route row and a file of the agent. */
 import * as v from 'valibot'
 import { NetworkName, Uuid } from './ids.ts'
+import { AGENT_TASKS } from './tasks/agents.ts'
 import { IMAGE_TASKS } from './tasks/images.ts'
 import type { TaskKind } from './tasks/kind.ts'
 import { MIGRATION_TASKS } from './tasks/migrate.ts'
@@ -9,10 +10,12 @@ import { NOP_TASKS } from './tasks/nop.ts'
 import { SERVER_TASKS } from './tasks/server.ts'
 import { VM_TASKS } from './tasks/vm.ts'
 import { VM_CHANGE_TASKS } from './tasks/vm-changes.ts'
+import { VM_IMAGE_TASKS } from './tasks/vm-images.ts'
 import { VM_SNAPSHOT_TASKS } from './tasks/vm-snapshots.ts'
 
 /** Wire name -> parameters, result, limit (cnapi-behaviour §5.6; 3600 s is the documented limit of any task). */
-export const TASKS = { ...VM_TASKS, ...MIGRATION_TASKS, ...VM_CHANGE_TASKS, ...VM_SNAPSHOT_TASKS, ...NETWORK_TASKS, ...NOP_TASKS, ...SERVER_TASKS, ...IMAGE_TASKS } as const satisfies Record<string, TaskKind>
+export const TASKS = { ...VM_TASKS, ...MIGRATION_TASKS, ...VM_CHANGE_TASKS, ...VM_SNAPSHOT_TASKS,
+  ...VM_IMAGE_TASKS, ...NETWORK_TASKS, ...NOP_TASKS, ...SERVER_TASKS, ...IMAGE_TASKS } as const satisfies Record<string, TaskKind>
 
 export type TaskName = keyof typeof TASKS
 /** What a caller is given where several tasks make one: nobody works on it, its VM's actor ends it. */
@@ -28,6 +31,7 @@ export const ACCEPT_LIMIT_MS = 60_000
 /** Live reads: what a caller may ask an agent at once, without a task. */
 export const READS = {
   machine_load: { params: v.object({ uuid: Uuid }), limitMs: 60_000 },
+  machine_proc: { params: v.object({ uuid: Uuid }), limitMs: 20_000 },
   machine_info: { params: v.object({ uuid: Uuid, types: v.optional(v.array(v.string())) }), limitMs: 10_000 },
   machine_snapshots: { params: v.object({ uuid: Uuid }), limitMs: 10_000 },
   network_list: { params: v.object({}), limitMs: 10_000 },

@@ -58,6 +58,13 @@ export const NicPlaceName = v.object({
 })
 export type NicPlaceName = v.InferOutput<typeof NicPlaceName>
 
+/** With `subnet` (`10.0.0.0/24`), only NICs whose address is known to be elsewhere are not meant. */
+export const LocatedNics = v.object({
+  ...NicPlaceName.entries,
+  subnet: v.optional(v.pipe(v.string(), v.maxLength(64))),
+})
+export type LocatedNics = v.InferOutput<typeof LocatedNics>
+
 /** The part of a VM's record that operations on the node change: as it is from now on. */
 export const Wanted = v.partial(
   v.pick(VmContext, [

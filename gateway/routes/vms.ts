@@ -3,10 +3,11 @@ import * as v from 'valibot'
 import { type Rejection, rejection } from '../../actors/contract/errors.ts'
 import type { Backend, Outcome, Server, Vm } from '../backend.ts'
 import { type Answer, type AnyRow, row } from '../row.ts'
-import { booleanWord, listMatching, numberFromZero, object, text } from '../rules.ts'
+import { booleanWord, listMatching, notObject, numberFromZero, object, text } from '../rules.ts'
 import { shownVm } from '../shown-vm.ts'
 import { started } from '../tasks.ts'
 import { SPEC_MAX_BYTES, specTooLarge, vmPayload, vmSpecOf } from '../vm-spec.ts'
+import { UPDATE_MAX_BYTES, updateTooLarge } from '../vm-update.ts'
 
 const taskId = v.object({ id: v.string() })
 const jobid = v.optional(text)
@@ -185,25 +186,28 @@ function verb(
     gate: 'GSV',
     strict: false,
     success: { status: 200, description: 'The task; an illegal verb ends as a failed task', body: taskId },
-    errors: ['TooManyWaiting', ...('update' in is.params ? (['InvalidArgument', 'TaskNotSupported'] as const) : [])],
+    errors: ['TooManyWaiting', ...('update' in is.params ? (['InvalidArgument', 'PayloadTooLarge'] as const) : [])],
     handle: async ({ vm, params: given, ids, key, reqId }, backend) => {
-      const { jobid: _, include_dni: __, update: changes, ...params } = given as Record<string, unknown>
-      const refusal = changes === undefined ? undefined : refuseUpdate(name, changes as object)
+      const { jobid: _, include_dni: __, ...params } = given as Record<string, unknown>
+      const refusal = params['update'] === undefined ? undefined : refuseUpdate(name, params['update'] as object)
       if (refusal) return refusal
       return started(await backend.call('vm', vm.uuid, name, { task_id: ids.task(), params }, { key, reqId }))
     },
   })
 }
 
-/** CNAPI lets a verb carry new internal metadata and nothing else; agents here keep no metadata that could be changed so. */
-function refuseUpdate(name: Verb, changes: object): Answer {
-  const others = Object.keys(changes).filter(field => field !== 'set_internal_metadata')
-  const none = Object.keys(changes).length === 0
-  if (others.length > 0 || none) {
-    const text = `Vm.${name} update param only allows set_internal_metadata, received: ${Object.keys(changes).join(', ')}`
-    return { error: rejection('InvalidArgument', text) }
+/** CNAPI lets a start or reboot carry new internal metadata and nothing else, and clients depend on the 500 (cnapi-behaviour §9.3). */
+function refuseUpdate(name: Verb, update: object): Answer | undefined {
+  const given = Object.keys(update)
+  const metadata = 'set_internal_metadata' in update ? update.set_internal_metadata : undefined
+  if (given.length !== 1 || !given.includes('set_internal_metadata')) {
+    const text = `Vm.${name} update param only allows set_internal_metadata, received: [${given.join(', ')}]`
+    return { error: rejection('InvalidArgument', text), status: 500 }
   }
-  return { error: rejection('TaskNotSupported', `${name} cannot change metadata`) }
+  if (typeof metadata === 'object' && metadata !== null && !Array.isArray(metadata))
+    return JSON.stringify(update).length > UPDATE_MAX_BYTES ? { error: updateTooLarge } : undefined
+  const errors = [{ field: 'update.set_internal_metadata', code: 'Invalid', message: notObject({ input: metadata }) }]
+  return { error: rejection('InvalidParameters', undefined, errors) }
 }
 
 /** A live read of a node. */
@@ -218,7 +222,7 @@ export function read(
 }
 
 /** Longest wait for a read, ms (cnapi-behaviour §5.4); a little more than the node's own limit. */
-const READ_LIMITS_MS: Record<string, number> = { machine_load: 62_000, machine_info: 12_000, machine_snapshots: 12_000, image_list: 22_000 }
+const READ_LIMITS_MS: Record<string, number> = { machine_load: 62_000, machine_info: 12_000, machine_proc: 22_000, machine_snapshots: 12_000, image_list: 22_000 }
 
 /** CNAPI's word for a VM that its node does not have. */
 function asNotFound(error: Rejection, vm: Vm): Answer {

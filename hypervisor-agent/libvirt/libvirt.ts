@@ -8,9 +8,12 @@ import { libvirtDevices } from './devices.ts'
 import { type DomainType, installerXml } from './domain-xml.ts'
 import { failure } from './failures.ts'
 import { hostInventory, hostMemory } from './host.ts'
+import { hasGuestAgent, runInGuest } from './guest-scripts.ts'
+import { captureImage, readImage } from './image-capture.ts'
 import { installImage, listImages, removeImage } from './images.ts'
 import { createNetwork, deleteNetwork, listNetworks } from './networks.ts'
 import { makePool, removeLeftovers } from './node-storage.ts'
+import { listThreads } from './processes.ts'
 import { createSnapshot, deleteSnapshot, listSnapshots, rollbackSnapshot } from './snapshots.ts'
 import { type Vms, vms } from './vms.ts'
 import { openPool, storageFigures } from './volumes.ts'
@@ -225,6 +228,12 @@ export function libvirtHypervisor(options: LibvirtOptions): Hypervisor {
       }),
 
     ...libvirtDevices({ act, options: definition, reservedMib, forget: uuid => need().vms.forget(uuid) }),
+    listThreads: uuid =>
+      look(`list the threads of VM ${uuid}`, async ({ connections }) => {
+        const domain = await lookup(connections.look, uuid)
+        if (!domain) throw new HypervisorError('VmNotFound', `there is no VM ${uuid}`)
+        return listThreads(domain, connections.look)
+      }),
     listSnapshots: uuid =>
       look(`list the snapshots of VM ${uuid}`, async ({ connections }) => {
         const domain = await lookup(connections.look, uuid)
@@ -239,6 +248,14 @@ export function libvirtHypervisor(options: LibvirtOptions): Hypervisor {
       need().vms.forget(uuid)
     },
     deleteSnapshot: (uuid, name) => act('delete a snapshot of', uuid, domain => deleteSnapshot(domain, name)),
+
+    captureImage: (uuid, image) =>
+      act('make an image of', uuid, (domain, libvirt) => captureImage(domain, libvirt, options.pool, image)),
+    readImage: name =>
+      look(`read image ${name}`, ({ connections }) => readImage(connections.look, options.pool, name)),
+    hasGuestAgent: uuid => act('look for the guest agent of', uuid, hasGuestAgent),
+    runInGuest: (uuid, script, { timeoutMs }) =>
+      act('run a script in', uuid, domain => runInGuest(domain, script, timeoutMs)),
 
     listImages: () => look('list the images', ({ connections }) => listImages(connections.look, options.pool)),
     installImage: (name, file, how) =>

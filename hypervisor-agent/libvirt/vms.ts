@@ -165,7 +165,7 @@ function observed(state: number, reason: number): { state: VmState['state']; wor
 }
 
 /** libvirtd keeps it for root; unknown to an agent of lesser rights. */
-async function qemuPid(name: string): Promise<number | undefined> {
+export async function qemuPid(name: string): Promise<number | undefined> {
   const text = await readFile(`/run/libvirt/qemu/${name}.pid`, 'utf8').catch(() => '')
   return Number(text) > 0 ? Number(text) : undefined
 }

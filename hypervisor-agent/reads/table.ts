@@ -4,6 +4,7 @@ import { image_list } from './image_list.ts'
 import { machine_info } from './machine_info.ts'
 import { machine_load } from './machine_load.ts'
 import { machine_snapshots } from './machine_snapshots.ts'
+import { machine_proc } from './machine_proc.ts'
 import { network_list } from './network_list.ts'
 import { network_load } from './network_load.ts'
 import type { ReadHandlers } from './read.ts'
@@ -13,6 +14,7 @@ export const READ_HANDLERS: ReadHandlers = {
   machine_load,
   machine_snapshots,
   machine_info,
+  machine_proc,
   network_list,
   network_load,
   domain_list,

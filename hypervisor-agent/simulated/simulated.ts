@@ -8,10 +8,12 @@ import { hardwareOf, simulatedDevices } from './devices.ts'
 import { type FaultPlan, faultPlan } from './faults.ts'
 import { bytes, type Guest, type GuestStore, guestStore, vmDetail, vmState } from './guests.ts'
 import { imageStore, simulatedImages, wholeImage } from './images.ts'
+import { type ContentWorld, contentWorld, firstContent, simulatedImaging } from './imaging.ts'
 import { type HostOptions, simulatedHost } from './host.ts'
+import { simulatedMigrations } from './migrations.ts'
 import { simulatedNodeStorage } from './node-storage.ts'
 import { type Power, powerOf } from './power.ts'
-import { contentOf, simulatedSnapshots } from './snapshots.ts'
+import { simulatedProcesses } from './processes.ts'
 
 export interface SimulatedOptions extends HostOptions {
   /** Folder that remembers guests and networks, so that they outlive the agent; absent: in memory only. */
@@ -32,7 +34,7 @@ export interface Delays {
 }
 
 /** What a test does to the simulated world behind the agent's back. */
-export interface World {
+export interface World extends ContentWorld {
   /** Kills the guest as `kill -9` of QEMU would. */
   crash(uuid: string): void
   /** The guest powers itself off. */
@@ -49,9 +51,6 @@ export interface World {
   /** Somebody removes the storage pool. */
   removePool(): void
   guest(uuid: string): Guest | undefined
-  /** What the guest has on its disk and in its memory; a fresh boot's memory is empty. */
-  content(uuid: string): { disk: string; memory: string }
-  write(uuid: string, text: { disk?: string; memory?: string }): void
 }
 
 export interface SimulatedHypervisor extends Hypervisor {
@@ -137,6 +136,9 @@ export function simulatedHypervisor(options: SimulatedOptions): SimulatedHypervi
 
   function startGuest(guest: Guest, installer: Guest['installer']): void {
     if (guest.state === 'running') return
+    if (guest.held || guest.incoming) {
+      throw new HypervisorError('VmBusy', `the VM ${guest.spec.uuid} is being migrated: it is not started`)
+    }
     for (const nic of guest.spec.nics) {
       if (nic.network && !store.networks.has(nic.network)) {
         throw new HypervisorError('NetworkNotFound', `there is no network ${nic.network}`)
@@ -182,7 +184,7 @@ export function simulatedHypervisor(options: SimulatedOptions): SimulatedHypervi
     }
   }
 
-  function define(spec: VmSpec, taskId: string): void {
+  function define(spec: VmSpec, taskId: string, incoming: boolean): void {
     const same = find(spec.uuid)
     if (same?.task_id === taskId) return
     if (same) throw new HypervisorError('VmExists', `the VM ${spec.uuid} exists already`)
@@ -206,6 +208,7 @@ export function simulatedHypervisor(options: SimulatedOptions): SimulatedHypervi
     store.guests.set(uuid, {
       spec: { ...spec, uuid },
       task_id: taskId,
+      ...(incoming ? { incoming } : {}),
       state: 'stopped',
       domain_id: null,
       boots: 0,
@@ -213,6 +216,7 @@ export function simulatedHypervisor(options: SimulatedOptions): SimulatedHypervi
       modified_at: now(),
       installer: null,
       acpi: 'listens',
+      ...firstContent(imagesKept, spec),
     })
     store.save()
     tell({ uuid, what: 'defined' })
@@ -275,7 +279,9 @@ export function simulatedHypervisor(options: SimulatedOptions): SimulatedHypervi
         images_bytes: imagesBytes(),
       })),
 
-    defineVm: (spec, { taskId }) => call('defineVm', spec.uuid, () => define(spec, taskId)),
+    defineVm: (spec, { taskId, incoming = false }) =>
+      call('defineVm', spec.uuid, () => define(spec, taskId, incoming)),
+    ...simulatedMigrations({ call, need, save: store.save, tell }),
     startVm: uuid => call('startVm', uuid, () => startGuest(need(uuid), null)),
     startInstaller: (uuid, { cmdline }) =>
       call('startInstaller', uuid, () => startGuest(need(uuid), { cmdline, ends_at: now() + delays.install })),
@@ -310,12 +316,9 @@ export function simulatedHypervisor(options: SimulatedOptions): SimulatedHypervi
       poolFreeMib: () => Math.floor((host.poolBytes - capacityBytes() - imagesBytes()) / bytes.mib),
       memoryFreeMib: () => host.memoryMib - reservedMib - usedMemoryMib(),
     }),
-    ...simulatedSnapshots({
-      call,
-      need,
-      save: store.save,
-      tell,
-      now,
+    ...simulatedProcesses({ call, need, now }),
+    ...simulatedImaging({
+      ...{ call, need, tell, now, store: imagesKept, freeBytes: poolFreeBytes, save: () => store.save() },
       start: guest => startGuest(guest, null),
       stop: guest => stopGuest(guest, 'stopped', 'stopped'),
     }),
@@ -368,17 +371,7 @@ export function simulatedHypervisor(options: SimulatedOptions): SimulatedHypervi
       power,
       removePool: nodeStorage.remove,
       guest: uuid => find(uuid),
-      content: uuid => {
-        const { disk, memory } = contentOf(need(uuid))
-        return { disk, memory: memory.text }
-      },
-      write: (uuid, text) => {
-        const guest = need(uuid)
-        const { disk, memory } = contentOf(guest)
-        const inMemory = { boot: guest.boots, text: text.memory ?? memory.text }
-        guest.content = { disk: text.disk ?? disk, memory: inMemory }
-        store.save()
-      },
+      ...contentWorld(need, () => store.save()),
     },
   }
 

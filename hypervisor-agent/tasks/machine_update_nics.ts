@@ -2,8 +2,10 @@
  * Moves every NIC of this node that is at one place of the network to another. Each VM is changed in its own turn, whole or not at all;
  * one that cannot be changed is listed with its reason and keeps its NICs, the others go on.
  */
+import { BlockList, isIP } from 'node:net'
 import type { TaskParams, TaskResult } from '../../actors/contract/task.ts'
 import type { NicSpec } from '../../actors/contract/vm.ts'
+import type { NicPlaceName } from '../../actors/contract/vm-changes.ts'
 import { HypervisorError } from '../hypervisor.ts'
 import { appliedWhen, changedParts, movedNic, wantedOf } from '../shape.ts'
 import type { TaskContext, TaskHandler } from './task.ts'
@@ -42,7 +44,7 @@ async function move(context: TaskContext, uuid: string, { from, to }: Params): P
     const wanted = {
       ...now,
       nics: now.nics.map(nic =>
-        moved.includes(nic.mac) && isHere(nic) ? movedNic(nic, { ...to, mac: nic.mac }) : nic,
+        moved.includes(nic.mac) && isHere(nic) ? movedNic(nic, { ...placeFor(nic, to), mac: nic.mac }) : nic,
       ),
     }
     const parts = changedParts({ ...now, nics: before.nics }, wanted)
@@ -58,12 +60,29 @@ async function move(context: TaskContext, uuid: string, { from, to }: Params): P
   }
 }
 
-function isAt({ network, nic_tag, bridge, vlan_id = 0 }: Params['from']): (nic: NicSpec) => boolean {
-  return nic =>
+function isAt({ network, nic_tag, bridge, vlan_id = 0, subnet }: Params['from']): (nic: NicSpec) => boolean {
+  const isThere = (nic: NicSpec) =>
     network !== undefined
       ? nic.network === network
       : nic.network === undefined &&
         (nic_tag === undefined || nic.nic_tag === nic_tag) &&
         (bridge === undefined || nic.bridge === bridge) &&
         (nic.vlan_id ?? 0) === vlan_id
+  return nic => isThere(nic) && contains(subnet, nic.ip) !== false
+}
+
+function placeFor({ ip }: NicSpec, to: Params['to']): NicPlaceName {
+  const { subnet: _, ...place } = to.find(one => contains(one.subnet, ip)) ?? (to[0] as Params['to'][0])
+  return place
+}
+
+/** Undefined where that cannot be said, as of a NIC that is addressed by DHCP. */
+function contains(subnet: string | undefined, ip: string | undefined): boolean | undefined {
+  const [net = '', prefix = ''] = subnet?.split('/') ?? []
+  if (ip === undefined || isIP(net) === 0 || isIP(ip) !== isIP(net) || !/^\d{1,3}$/.test(prefix)) return undefined
+  const family = isIP(net) === 4 ? 'ipv4' : 'ipv6'
+  if (Number(prefix) > (family === 'ipv4' ? 32 : 128)) return undefined
+  const list = new BlockList()
+  list.addSubnet(net, Number(prefix), family)
+  return list.check(ip, family)
 }

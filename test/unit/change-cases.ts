@@ -18,7 +18,7 @@ const prepare = async (scene: Scene) => {
     disks: [{ size_mib: 64, image: 'debian-12' }, { size_mib: 32 }],
     nics: [
       { mac: mac(1), nic_tag: 'external', vlan_id: 10, ip: '10.0.0.1', primary: true },
-      { mac: mac(2), nic_tag: 'external', vlan_id: 20 },
+      { mac: mac(2), nic_tag: 'external', vlan_id: 20, ip: '10.1.0.2' },
     ],
     customer_metadata: { 'user-script': 'old', role: 'web' },
     alias: 'before',
@@ -209,7 +209,13 @@ export const CHANGE_CASES: Case[] = [
     task: 'machine_update_nics',
     name: 'moves the NICs of every VM at that place and no others',
     prepare: two,
-    params: () => ({ from: { nic_tag: 'external', vlan_id: 20 }, to: { nic_tag: 'external', vlan_id: 21 } }),
+    params: () => ({
+      from: { nic_tag: 'external', vlan_id: 20 },
+      to: [
+        { vlan_id: 22, subnet: '10.2.0.0/16' },
+        { vlan_id: 21, subnet: '10.1.0.0/16' },
+      ],
+    }),
     check: async (scene, end) => {
       assert.equal(
         (await shape(scene)).nics.map(nic => nic.vlan_id),
@@ -227,7 +233,7 @@ export const CHANGE_CASES: Case[] = [
     task: 'machine_update_nics',
     name: 'lists a VM that cannot be changed with its reason',
     prepare: two,
-    params: () => ({ from: { nic_tag: 'external', vlan_id: 20 }, to: { nic_tag: 'nowhere', vlan_id: 21 } }),
+    params: () => ({ from: { nic_tag: 'external', vlan_id: 20 }, to: [{ nic_tag: 'nowhere', vlan_id: 21 }] }),
     check: async (scene, end) => {
       await unchanged(scene)
       const { vms } = end.result as { vms: { error?: { code: string } }[] }

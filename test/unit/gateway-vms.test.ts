@@ -159,19 +159,23 @@ test('each verb goes to the VM\u2019s actor with its parameters and a fresh task
   assert.is(new Set(backend.calls.map(({ params }) => params['task_id'])).size, cases.length)
 })
 
-test('a verb carries no update: what was never allowed is named, the rest is not supported', async () => {
+test('a start carries new internal metadata and nothing else, which is named with the 500 that clients know', async () => {
   const { ask, backend } = gateway()
   const start = (update: unknown) => ask('POST', `${vm}/start`, { body: { update } })
   const bad = await start({ ram: 1, set_internal_metadata: {} })
-  assert.equal([bad.status, bad.body.code], [409, 'InvalidArgument'])
+  assert.equal([bad.status, bad.body.code], [500, 'InvalidArgument'])
   assert.is(
     bad.body.message,
-    'Vm.start update param only allows set_internal_metadata, received: ram, set_internal_metadata',
+    'Vm.start update param only allows set_internal_metadata, received: [ram, set_internal_metadata]',
   )
   assert.is((await start({})).body.code, 'InvalidArgument')
-  assert.is((await start({ set_internal_metadata: {} })).body.code, 'TaskNotSupported')
+  assert.is((await start({ set_internal_metadata: ['x'] })).body.code, 'InvalidParameters')
   assert.is((await start('x')).status, 400)
+  assert.is((await start({ set_internal_metadata: { a: 'x'.repeat(200_000) } })).status, 413)
   assert.is(backend.calls.length, 0)
+  const update = { set_internal_metadata: { 'user-data': 'new' } }
+  assert.is((await start(update)).status, 200)
+  assert.equal(backend.calls[0]?.params['params'], { update })
 })
 
 test('a task is shown without what the agent was given; failed ones are 200 too; unknown ones 404', async () => {

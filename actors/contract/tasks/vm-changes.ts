@@ -2,7 +2,7 @@
 import * as v from 'valibot'
 import { ImageName, Uuid } from '../ids.ts'
 import { VmSummary } from '../vm.ts'
-import { NicPlaceName, VmChanges, Wanted } from '../vm-changes.ts'
+import { LocatedNics, VmChanges, Wanted } from '../vm-changes.ts'
 import { hour, minute, type TaskKind, vmParams } from './kind.ts'
 
 /** Field by field: whether the running guest has the change already, or gets it when it boots next. */
@@ -29,9 +29,9 @@ export const VM_CHANGE_TASKS = {
     limitMs: hour,
     serial: 'vm',
   },
-  /** Every NIC at `from` moves to the place in `to` that is on the same sort of network; each VM is changed whole or not at all. */
+  /** Every NIC at `from` moves to the place in `to` whose subnet has its address, else the first; each VM is changed whole or not at all. */
   machine_update_nics: {
-    params: v.object({ from: NicPlaceName, to: NicPlaceName }),
+    params: v.object({ from: LocatedNics, to: v.pipe(v.array(LocatedNics), v.minLength(1), v.maxLength(32)) }),
     result: v.object({
       vms: v.array(
         v.object({
