@@ -18,7 +18,9 @@ import type { InstalledPlatform } from './platforms.ts'
 export type { BootDefaults } from '../services/nats/boot-defaults.ts'
 
 /** A server as its actor's record tells: `status` is `running`, `unknown` or `rebooting`. */
-export type Server = Omit<ServerContext, 'open' | 'claims' | 'claims_version' | 'job' | 'setup_failed'> & { status: string }
+export type Server = Omit<ServerContext, 'open' | 'claims' | 'claims_version' | 'job' | 'setup_failed'> & {
+  status: string
+}
 
 /** The part of a VM's record that listings and checks need. */
 export type Vm = Pick<

@@ -54,7 +54,9 @@ export function projectVm(value: unknown): Vm | undefined {
 
 /** Most VMs have none: they share one list. */
 function nicTags(nics: unknown): readonly string[] {
-  const tags = (nics as VmContext['nics'] | undefined)?.flatMap(({ nic_tag }) => (nic_tag === undefined ? [] : [nic_tag]))
+  const tags = (nics as VmContext['nics'] | undefined)?.flatMap(({ nic_tag }) =>
+    nic_tag === undefined ? [] : [nic_tag],
+  )
   return tags?.length ? tags : none
 }
 const none: readonly string[] = []

@@ -7,8 +7,8 @@ import { hostRows } from './routes/hosts.ts'
 import { imageRows } from './routes/images.ts'
 import { jobRows } from './routes/jobs.ts'
 import { networkRows } from './routes/networks.ts'
-import { serverJobRows } from './routes/server-jobs.ts'
 import { platformRows } from './routes/platforms.ts'
+import { serverJobRows } from './routes/server-jobs.ts'
 import { serverNodeRows } from './routes/server-node.ts'
 import { serverRows } from './routes/servers.ts'
 import { serverChangeRows } from './routes/servers-changes.ts'
@@ -18,6 +18,7 @@ import { snapshotRows } from './routes/snapshots.ts'
 import { taskRows } from './routes/tasks.ts'
 import { ticketRows } from './routes/tickets.ts'
 import { vmUpdateRows } from './routes/vm-updates.ts'
+import { vmImageRows } from './routes/vm-images.ts'
 import { vmRows } from './routes/vms.ts'
 import { waitlistRows } from './routes/waitlist.ts'
 import type { AnyRow } from './row.ts'
@@ -37,6 +38,7 @@ export function routes(version: string, self: Self = nobody(version)): AnyRow[] 
     ...vmUpdateRows,
     ...vmRows,
     ...snapshotRows,
+    ...vmImageRows,
     ...allocationRows,
     ...taskRows,
     ...hostRows,

@@ -221,12 +221,22 @@ export function fakeBackend(): FakeBackend {
       all: () => jobs.values(),
       load: async uuid => jobs.get(uuid),
       ended: (uuid, { deadlineMs, signal }) =>
-        ended(() => jobs.get(uuid), job => job.execution !== 'running', deadlineMs, signal),
+        ended(
+          () => jobs.get(uuid),
+          job => job.execution !== 'running',
+          deadlineMs,
+          signal,
+        ),
     },
     tasks: {
       load: async id => tasks.get(id),
       ended: (id, { deadlineMs, signal }) =>
-        ended(() => tasks.get(id), task => task.status !== 'active', deadlineMs, signal),
+        ended(
+          () => tasks.get(id),
+          task => task.status !== 'active',
+          deadlineMs,
+          signal,
+        ),
     },
     lastHeartbeat: uuid => heard.get(uuid),
     beat: uuid => {

@@ -121,6 +121,11 @@ export const SAMPLES: Record<string, Sample> = {
     body: { original_network: { nic_tag: 'external', vlan_id: 10 }, networks: [{ vlan_id: 20 }] },
   },
   VmProc: { method: 'GET', path: `${vm}/proc` },
+  VmImagesCreate: {
+    method: 'POST',
+    path: `${vm}/images`,
+    body: { manifest: { uuid: TASK, name: 'web', version: '1.0' }, compression: 'gzip', incremental: true },
+  },
   VmSnapshotList: { method: 'GET', path: `${vm}/snapshots` },
   VmSnapshotCreate: { method: 'PUT', path: `${vm}/snapshots`, body: { snapshot_name: 'before-upgrade' } },
   VmSnapshotRollback: { method: 'PUT', path: `${vm}/snapshots/before-upgrade/rollback` },

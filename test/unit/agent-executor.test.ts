@@ -135,6 +135,49 @@ test('progress is told with its step, rises, and a "no" to it stops the task', (
     await other.kill()
   }))
 
+test('a task that its owner ends stops at once, without progress to report, and what it did is taken back', () =>
+  withNode(async node => {
+    const agent = await node.agent()
+    const uuid = await runningVm(node)
+    node.hypervisor.world.setAcpi(uuid, 'ignores')
+    const stop = offer('machine_shutdown', { uuid, timeout: 3600 })
+    const spec = vmSpec()
+    const create = offer('machine_create', { spec })
+    const release = node.hypervisor.faults.add({ call: 'startVm', hang: true })
+    await agent.executor.accept(stop)
+    await agent.executor.accept(create)
+    await eventually(() => node.hypervisor.world.guest(spec.uuid) && agent.journal.find(stop.id)?.began_at)
+    for (const { id } of [stop, create]) agent.executor.cancel(id)
+    for (const { id } of [stop, create]) {
+      const end = await node.owner.end(id)
+      assert.equal([end.status, end.error?.code], ['failure', 'TaskCancelled'])
+    }
+    assert.equal(
+      (await node.hypervisor.listVms()).map(vm => [vm.uuid, vm.state]),
+      [[uuid, 'running']],
+    )
+    await eventually(() => agent.journal.open().length === 0)
+    release()
+    await agent.kill()
+  }))
+
+test('a task that its owner ends before its turn does nothing, and one that nobody knows is left so', () =>
+  withNode(async node => {
+    const agent = await node.agent()
+    const uuid = await runningVm(node)
+    node.hypervisor.world.setAcpi(uuid, 'ignores')
+    const stop = offer('machine_shutdown', { uuid, timeout: 3600 })
+    const kill = offer('machine_kill', { uuid })
+    await agent.executor.accept(stop)
+    await eventually(() => agent.journal.find(stop.id)?.began_at)
+    await agent.executor.accept(kill)
+    for (const id of [kill.id, randomUUID(), stop.id]) agent.executor.cancel(id)
+    await eventually(() => agent.journal.open().length === 0)
+    assert.equal(node.owner.ends(kill.id), [])
+    assert.is((await node.hypervisor.listVms())[0]?.state, 'running')
+    await agent.kill()
+  }))
+
 test('a task past its limit ends as TaskTimedOut with a look at its VM; what was hanging does nothing afterwards', () =>
   withNode(async node => {
     const uuid = await runningVm(node)

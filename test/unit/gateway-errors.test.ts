@@ -201,6 +201,10 @@ const special: Partial<Record<ErrorCode, Way[]>> = {
       attempt.backend.outcome = undefined
       return send(attempt)
     },
+    attempt => {
+      attempt.backend.outcome = undefined
+      return send(attempt, {}, { nojob: true })
+    },
   ],
   TooManyWaiting: [refusedByActor],
   PreconditionFailed: [
