@@ -14,6 +14,7 @@ const vms = (...roles: string[]): FleetVm[] =>
     uuid: `00000000-0000-4000-8000-00000000000${n}`,
     owner_uuid: owner,
     server_uuid: 's',
+    brand: 'kvm',
     counts: true,
     max_physical_memory: 1,
     tags: { role },
