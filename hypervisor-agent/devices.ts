@@ -24,6 +24,11 @@ export interface Devices {
     wanted: VmShape,
     options: { parts: string[] },
   ): Promise<{ running: boolean; pending: string[] }>
+  /**
+   * The parts in which a running guest is not as its definition: they come when it is started again, not when it reboots by itself.
+   * None of a VM that does not run.
+   */
+  pendingParts(uuid: string): Promise<string[]>
   /** Gives a disk this size, seen by a running guest at once. What the disk holds below both sizes stays. */
   resizeDisk(uuid: string, slot: number, sizeMib: number): Promise<void>
   /** Deletes the volumes made for this VM that neither its definition nor its running guest uses. */

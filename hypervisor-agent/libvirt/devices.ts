@@ -48,9 +48,10 @@ export function libvirtDevices({ act, options, reservedMib, forget }: DevicePart
     if ((await domain.getAutostart().catch(() => wanted.autoboot)) !== wanted.autoboot)
       await domain.setAutostart(wanted.autoboot)
     if (!(await domain.isActive())) return { running: false, pending: [] }
-    const live = await bringInLine(domain, { ...change, parts })
+    await bringInLine(domain, { ...change, parts })
+    const pending = (await pendingParts(domain)).filter(part => parts.includes(part))
     // It may have stopped meanwhile: then everything comes with its next boot.
-    return (await domain.isActive()) ? { running: true, pending: live } : { running: false, pending: [] }
+    return { running: await domain.isActive(), pending }
   }
 
   return {
@@ -79,6 +80,7 @@ export function libvirtDevices({ act, options, reservedMib, forget }: DevicePart
         forget(uuid)
       }
     },
+    pendingParts: uuid => act('compare with its definition', uuid, pendingParts),
     resizeDisk: (uuid, slot, sizeMib) =>
       act('resize a disk of', uuid, (domain, libvirt) => resize(domain, libvirt, options.pool, slot, sizeMib)),
     sweepVolumes: uuid =>
@@ -240,99 +242,110 @@ interface Line {
   pathOf: (disk: ShapeDisk) => string
 }
 
-/** Gives the running guest what it takes; answers the parts it has not. What libvirt refuses waits for the next boot. */
-async function bringInLine(domain: Domain, { shape, parts, places, pathOf }: Line): Promise<string[]> {
-  const pending: string[] = []
-  const attempt = async (part: string, give: () => Promise<boolean>) => {
-    const given = await give().catch(error => {
-      if (error instanceof LibvirtError) return false
-      throw error
-    })
-    if (!given) pending.push(part)
+/** Gives the running guest what it takes of the parts. What libvirt refuses waits for the next boot. */
+async function bringInLine(domain: Domain, { shape, parts, places, pathOf }: Line): Promise<void> {
+  const attempt = async (part: string, give: () => Promise<void>) => {
+    if (!parts.includes(part)) return
+    try {
+      await give()
+    } catch (error) {
+      if (!(error instanceof LibvirtError)) throw error
+    }
   }
-  if (parts.includes('ram')) await attempt('ram', () => balloon(domain, shape.memory_mib * 1024))
-  if (parts.includes('vcpus')) await attempt('vcpus', () => plugVcpus(domain, shape.vcpus))
+  await attempt('ram', () => balloon(domain, shape.memory_mib * 1024))
+  await attempt('vcpus', () => domain.setVcpus(shape.vcpus, { affect: 'live' }))
   const running = readDomain(await domain.getXml())
-  const targets = new Set([...running.disks.map(disk => disk.target), ...shape.disks.map(disk => targetOf(disk.slot))])
-  for (const target of targets) {
+  for (const target of union(
+    running.disks,
+    shape.disks.map(disk => ({ target: targetOf(disk.slot) })),
+    'target',
+  )) {
     const disk = shape.disks.find(one => targetOf(one.slot) === target)
-    const part = diskPart({ slot: slotOf(target) })
-    if (parts.includes(part))
-      await attempt(part, () =>
-        plugDisk(domain, target, disk && diskElement(pathOf(disk), disk.slot).text, disk && pathOf(disk)),
-      )
+    await attempt(diskPart({ slot: slotOf(target) }), () => plugDisk(domain, target, disk?.slot, disk && pathOf(disk)))
   }
-  const macs = new Set([...running.nics, ...shape.nics].map(nic => nic.mac.toLowerCase()))
-  for (const mac of macs) {
-    const part = nicPart({ mac })
+  for (const mac of union(running.nics, shape.nics, 'mac')) {
     const n = shape.nics.findIndex(nic => sameMac(nic, { mac }))
-    if (parts.includes(part)) await attempt(part, () => plugNic(domain, mac, places[n]))
+    await attempt(nicPart({ mac }), () => plugNic(domain, mac, places[n]))
   }
-  return pending
+}
+
+/** Where the running guest is not as its definition. */
+async function pendingParts(domain: Domain): Promise<string[]> {
+  if (!(await domain.isActive())) return []
+  const [live, stored, info] = await Promise.all([domain.getXml(), domain.getXml({ inactive: true }), domain.getInfo()])
+  const now = readDomain(live)
+  const wanted = readDomain(stored)
+  const targets = union(now.disks, wanted.disks, 'target').filter(target => {
+    const pathIn = ({ disks }: ReadDomain) => disks.find(disk => disk.target === target)?.path
+    return pathIn(now) !== pathIn(wanted)
+  })
+  const macs = union(now.nics, wanted.nics, 'mac').filter(mac => {
+    const [is, was] = [now, wanted].map(({ nics }) => nics.find(nic => sameMac(nic, { mac })))
+    return !is || !was || !isAt(is, was.network === undefined ? placeOn(was) : { network: was.network })
+  })
+  return [
+    ...(Math.round(info.memoryKib / 1024) === wanted.memoryMib ? [] : ['ram']),
+    ...(info.vcpus === wanted.vcpus ? [] : ['vcpus']),
+    ...targets.map(target => diskPart({ slot: slotOf(target) })),
+    ...macs.map(mac => nicPart({ mac })),
+  ]
+}
+
+const placeOn = ({ bridge = '', vlan }: ReadNic) => ({ bridge, ...(vlan === undefined ? {} : { vlan }) })
+
+/** The values of one field in two lists, each once. */
+function union<K extends string>(a: { [N in K]: string }[], b: { [N in K]: string }[], key: K): string[] {
+  return [...new Set([...a, ...b].map(one => one[key].toLowerCase()))]
 }
 
 /** Within what the guest was started with: its balloon gives memory back or takes it. */
-async function balloon(domain: Domain, wantedKib: number): Promise<boolean> {
+async function balloon(domain: Domain, wantedKib: number): Promise<void> {
   const { maxMemoryKib, memoryKib } = await domain.getInfo()
-  if (memoryKib === wantedKib) return true
-  if (wantedKib > maxMemoryKib) return false
+  if (memoryKib === wantedKib || wantedKib > maxMemoryKib) return
   await domain.setMemory(wantedKib, { affect: 'live' })
-  if (await becomes(async () => (await domain.getInfo()).memoryKib === wantedKib)) return true
+  if (await becomes(async () => (await domain.getInfo()).memoryKib === wantedKib)) return
   // A guest without a driver for it: what it has is left to it.
   await domain.setMemory(memoryKib, { affect: 'live' })
-  return false
-}
-
-async function plugVcpus(domain: Domain, count: number): Promise<boolean> {
-  if ((await domain.getInfo()).vcpus !== count) await domain.setVcpus(count, { affect: 'live' })
-  return (await domain.getInfo()).vcpus === count
 }
 
 async function plugDisk(
   domain: Domain,
   target: string,
-  element: string | undefined,
+  slot: number | undefined,
   path: string | undefined,
-): Promise<boolean> {
+): Promise<void> {
   const there = async () => readDomain(await domain.getXml()).disks.find(disk => disk.target === target)?.path
   const now = await there()
-  if (now === path) return true
+  if (now === path) return
   if (now !== undefined) {
     await domain.detachDevice(diskXmlIn(await domain.getXml({ secure: true }), target) ?? '', 'live')
-    if (!(await becomes(async () => (await there()) === undefined))) return false
+    if (!(await becomes(async () => (await there()) === undefined))) return
   }
-  if (element !== undefined) await domain.attachDevice(element, 'live')
-  return true
+  if (slot !== undefined && path !== undefined) await domain.attachDevice(diskElement(path, slot).text, 'live')
 }
 
 /** Plugs the NIC in there, or out where `place` is undefined. */
-async function plugNic(domain: Domain, mac: string, place: NicPlace | undefined): Promise<boolean> {
+async function plugNic(domain: Domain, mac: string, place: NicPlace | undefined): Promise<void> {
   const block = async () => nicXmlIn(await domain.getXml({ secure: true }), { mac })
   const now = await block()
   if (now === undefined) {
     if (place) await domain.attachDevice(networkInterface(mac, place).text, 'live')
-    return true
+    return
   }
   const is = readDomain(`<domain><devices>${now}</devices></domain>`).nics[0] as ReadNic
-  if (place && isAt(is, place)) return true
+  if (place && isAt(is, place)) return
   // A NIC on a bridge moves under the guest's feet; one on a network must be pulled out and plugged in, which the guest sees.
   if (place && 'bridge' in place && is.network === undefined) {
-    const moved = await domain.updateDevice(retaggedInterface(now, place), { affect: 'live' }).then(
-      () => true,
-      error => {
-        if (error instanceof LibvirtError) return false
-        throw error
-      },
-    )
-    if (moved) return true
+    const refusal = await domain.updateDevice(retaggedInterface(now, place), { affect: 'live' }).catch(error => error)
+    if (refusal === undefined) return
+    if (!(refusal instanceof LibvirtError)) throw refusal
   }
   await domain.detachDevice(now, 'live')
-  if (!(await becomes(async () => (await block()) === undefined))) return false
-  if (!place) return true
+  if (!(await becomes(async () => (await block()) === undefined)) || !place) return
   try {
     await domain.attachDevice(movedInterface(now, { mac }, place), 'live')
-    return true
   } catch (error) {
+    // Rather at its old place than nowhere.
     if (error instanceof LibvirtError) await domain.attachDevice(now, 'live').catch(() => {})
     throw error
   }

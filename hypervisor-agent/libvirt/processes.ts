@@ -36,6 +36,7 @@ async function vcpusOf(domain: Domain, libvirt: Libvirt): Promise<VmThread[]> {
   const all = await libvirt.getAllDomainStats({ stats: { vcpu: true }, filter: { nowait: true } })
   const stats = all.find(one => one.uuid === domain.uuid)?.stats ?? {}
   const count = Number(stats['vcpu.current'] ?? 0)
+  if (count === 0) return [{ id: 0, name: 'QEMU', cpu_ms: Math.floor((await domain.getInfo()).cpuTimeNs / 1e6) }]
   return Array.from({ length: count }, (_, n) => ({
     id: n,
     name: `CPU ${n}`,

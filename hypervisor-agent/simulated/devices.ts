@@ -2,7 +2,7 @@
 import type { NicSpec, VmSpec } from '../../actors/contract/vm.ts'
 import type { Devices, ShapeDisk, VmShape } from '../devices.ts'
 import { HypervisorError } from '../hypervisor.ts'
-import { diskPart, diskSpecs, nicPart } from '../shape.ts'
+import { changedParts, diskPart, diskSpecs, nicPart } from '../shape.ts'
 import type { Guest } from './guests.ts'
 
 /** What a running guest was started with and was given since. */
@@ -96,7 +96,8 @@ export function simulatedDevices(parts: DeviceParts): Devices {
     guest.loose = loose
     guest.volumes = volumesBySlot(disks)
     guest.modified_at = now()
-    const pending = guest.state === 'running' ? bringInLine(guest, changed) : []
+    if (guest.state === 'running') bringInLine(guest, changed)
+    const pending = pendingParts(guest).filter(part => changed.includes(part))
     save()
     tell({ uuid: guest.spec.uuid, what: 'defined' })
     return { running: guest.state === 'running', pending }
@@ -108,6 +109,7 @@ export function simulatedDevices(parts: DeviceParts): Devices {
     makeVolumes: (uuid, wanted) => call('makeVolumes', uuid, () => makeVolumes(need(uuid), wanted)),
     reshapeVm: (uuid, wanted, { parts: changed }) =>
       call('reshapeVm', uuid, () => reshape(need(uuid), wanted, changed)),
+    pendingParts: uuid => call('pendingParts', uuid, () => pendingParts(need(uuid))),
     resizeDisk: (uuid, slot, sizeMib) =>
       call('resizeDisk', uuid, () => {
         const { spec } = need(uuid)
@@ -154,9 +156,9 @@ export function shapeOf(guest: Guest): VmShape {
 }
 
 /** As QEMU does: memory within what it started with, disks and NICs at once, vcpus at the next boot. */
-function bringInLine(guest: Guest, changed: string[]): string[] {
+function bringInLine(guest: Guest, changed: string[]): void {
   const hardware = guest.hardware ?? hardwareOf(guest)
-  const { memory_mib, vcpus, disks, nics } = shapeOf(guest)
+  const { memory_mib, disks, nics } = shapeOf(guest)
   if (changed.includes('ram') && memory_mib <= hardware.memory_max_mib) hardware.memory_mib = memory_mib
   for (const disk of disks) if (changed.includes(diskPart(disk))) hardware.disks[disk.slot] = disk.volume
   for (const slot of Object.keys(hardware.disks)) {
@@ -167,8 +169,15 @@ function bringInLine(guest: Guest, changed: string[]): string[] {
     ...nics.filter(nic => changed.includes(nicPart(nic))),
   ]
   guest.hardware = hardware
-  const has: Record<string, boolean> = { ram: hardware.memory_mib === memory_mib, vcpus: hardware.vcpus === vcpus }
-  return changed.filter(part => has[part] === false)
+}
+
+function pendingParts(guest: Guest): string[] {
+  const { hardware } = guest
+  if (guest.state !== 'running' || !hardware) return []
+  const wanted = shapeOf(guest)
+  const disks = wanted.disks.map(disk => ({ ...disk, volume: hardware.disks[disk.slot] ?? '' }))
+  const { memory_mib, vcpus, nics } = hardware
+  return changedParts({ ...wanted, memory_mib, vcpus, disks, nics }, wanted)
 }
 
 const volumesBySlot = (disks: ShapeDisk[]) => Object.fromEntries(disks.map(({ slot, volume }) => [slot, volume]))

@@ -1,9 +1,11 @@
 /**
  * Reboots a VM: asks the guest, again every few seconds, and resets it when the deadline has passed. `force` resets it at once.
- * A VM whose installer runs is started from its disks instead: that is what its reboot means.
+ * A VM that was changed since its start is stopped and started instead, for a reboot keeps its machine as it is. So is one whose
+ * installer runs, which then starts from its disks: that is what its reboot means.
  */
 import { HypervisorError } from '../hypervisor.ts'
 import { setInternalMetadata, takeMetadataBack } from './internal-metadata.ts'
+import { shutDown } from './machine_shutdown.ts'
 import { lookAt, mayBegin, needVm, type TaskContext, type TaskHandler } from './task.ts'
 import { watchVm } from './watch.ts'
 
@@ -26,6 +28,10 @@ export const machine_reboot: TaskHandler<'machine_reboot'> = {
         return
       }
       const waitMs = Math.min(timeout === undefined ? timings.stopTimeoutMs : timeout * 1000, longestWaitMs)
+      if (await context.once('restarts', async () => (await hypervisor.pendingParts(uuid)).length > 0)) {
+        await restart(context, uuid, force ? 0 : waitMs)
+        return
+      }
       const deadline = await context.once('deadline', () => now() + waitMs)
       if (!force && (await guestFollows(context, uuid, deadline))) return
       context.progress(90, 'reset')
@@ -34,6 +40,18 @@ export const machine_reboot: TaskHandler<'machine_reboot'> = {
     return lookAt(context, uuid)
   },
   undo: (context, { uuid }) => takeMetadataBack(context, uuid),
+}
+
+/** A reboot keeps QEMU as it is: what changed since its start comes with another QEMU. */
+async function restart(context: TaskContext, uuid: string, waitMs: number): Promise<void> {
+  const { hypervisor } = context
+  if ((await needVm(context, uuid)).state === 'running') {
+    // Taken up again after its start it has nothing pending any more.
+    if ((await hypervisor.pendingParts(uuid)).length === 0) return
+    if (waitMs > 0) await shutDown(context, uuid, waitMs)
+    else await hypervisor.powerOff(uuid, { graceful: false })
+  }
+  await hypervisor.startVm(uuid)
 }
 
 /** True if the guest rebooted, or went off and was started again, before the deadline. */

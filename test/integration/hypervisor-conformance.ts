@@ -16,6 +16,7 @@ import {
 } from '../../hypervisor-agent/hypervisor.ts'
 import { eventually } from '../eventually.ts'
 import { suite } from '../suite.ts'
+import { deviceClaims } from './device-conformance.ts'
 import { imageClaims } from './image-conformance.ts'
 import { snapshotClaims } from './snapshot-conformance.ts'
 
@@ -502,6 +503,14 @@ export function conformance(subject: Conformance): void {
     hasContent: subject.volumesHaveContent ?? false,
     image: subject.image,
     hypervisor: () => hypervisor,
+  })
+  deviceClaims({
+    ...{ test, limit, can, define, refuses, nicTag, bridge, diskMib },
+    hypervisor: () => hypervisor,
+    image: subject.image,
+    hasDevices: subject.volumesHaveContent ?? false,
+    storageIsCounted: subject.storageIsCounted ?? false,
+    memoryIsCounted: subject.memoryIsCounted ?? false,
   })
   snapshotClaims({ test, limit, hypervisor: () => hypervisor, define, becomes, refuses })
 
