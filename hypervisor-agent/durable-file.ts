@@ -3,11 +3,13 @@ import { chmod, mkdir, open, readFile, rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 
 /** Replaces a file. Resolves when the new content would survive a power cut. */
-export async function writeDurable(path: string, text: string): Promise<void> {
+export async function writeDurable(path: string, text: string, mode = 0o600): Promise<void> {
   const beside = `${path}.new`
-  const file = await open(beside, 'w', 0o600)
+  const file = await open(beside, 'w', mode)
   try {
     await file.writeFile(text)
+    // A strict umask of the service must not take away what the mode grants.
+    await file.chmod(mode)
     await file.sync()
   } finally {
     await file.close()

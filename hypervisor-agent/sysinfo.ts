@@ -23,7 +23,10 @@ export async function takeSysinfo(
 }
 
 /** The same with the agents that were installed on the node, after this one. */
-export function withAgents(sysinfo: Sysinfo, installed: readonly { name: string; version: string; image_uuid?: string | undefined }[]): Sysinfo {
+export function withAgents(
+  sysinfo: Sysinfo,
+  installed: readonly { name: string; version: string; image_uuid?: string | undefined }[],
+): Sysinfo {
   const others = installed.map(({ name, version, image_uuid }) => ({
     ...{ name, version },
     ...(image_uuid ? { image_uuid } : {}),

@@ -15,6 +15,7 @@ import { projectDir } from './config.ts'
 export const bundles = {
   'actor-host': 'services/actor-host/main.ts',
   agent: 'hypervisor-agent/main.ts',
+  'agent-installer': 'hypervisor-agent/agents/installer-main.ts',
   allocator: 'services/allocator/main.ts',
   gateway: 'gateway/main.ts',
   enroll: 'scripts/enroll.ts',
@@ -77,8 +78,12 @@ function contents(outdir: string): Record<string, [from: string, mode: number]> 
   return {
     'usr/lib/muster-agent/agent.mjs': [join(outdir, 'agent.mjs'), 0o644],
     'usr/lib/muster-agent/agent.mjs.map': [join(outdir, 'agent.mjs.map'), 0o644],
+    'usr/lib/muster-agent/agent-installer.mjs': [join(outdir, 'agent-installer.mjs'), 0o644],
     'usr/lib/systemd/system/muster-agent.service': [deploy('muster-agent.service'), 0o644],
+    'usr/lib/systemd/system/muster-agent-install.service': [deploy('muster-agent-install.service'), 0o644],
+    'usr/lib/systemd/system/muster-agent-install.path': [deploy('muster-agent-install.path'), 0o644],
     'usr/lib/systemd/system/ovsdb-server.service.d/muster-agent.conf': [deploy('debian/ovsdb-access.conf'), 0o644],
+    'usr/share/polkit-1/rules.d/60-muster-agent.rules': [deploy('debian/polkit.rules'), 0o644],
     'etc/default/muster-agent': [deploy('debian/default'), 0o644],
     'DEBIAN/postinst': [deploy('debian/postinst'), 0o755],
     'DEBIAN/prerm': [deploy('debian/prerm'), 0o755],
@@ -93,7 +98,7 @@ Section: admin
 Priority: optional
 Maintainer: Muster <muster@localhost>
 Depends: nodejs (>= 20.19), adduser, systemd
-Recommends: libvirt-daemon-system, qemu-system, openvswitch-switch
+Recommends: polkitd, libvirt-daemon-system, qemu-system, openvswitch-switch
 Description: hypervisor agent of the Muster control plane
  Carries out tasks for one compute node on libvirt, QEMU and Open vSwitch,
  and reports its state. Enroll it with "npm run enroll" on the control plane,

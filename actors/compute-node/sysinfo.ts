@@ -5,7 +5,7 @@ import { iso } from '../effects.ts'
 
 /**
  * Fields that follow a sysinfo. `Hostname` and `Zpool Creation` count on creation only; a sysinfo without `Setup` means not set up;
- * one without `Boot Parameters` leaves `headnode` alone; agents are taken only while none are known. A new server boots with `defaults`,
+ * one without `Boot Parameters` leaves `headnode` alone; agents are taken only while none are known, from nodes of other makes. A new server boots with `defaults`,
  * and without a platform in them with what it runs.
  */
 export function fromSysinfo(
@@ -23,7 +23,7 @@ export function fromSysinfo(
   if (sysinfo['Live Image'] !== undefined) changes.current_platform = sysinfo['Live Image']
   if (sysinfo['System Type'] !== undefined) changes.system_type = sysinfo['System Type']
   if (sysinfo['Boot Parameters']) changes.headnode = sysinfo['Boot Parameters']['headnode'] === 'true'
-  if (context.agents.length === 0 && sysinfo['SDC Agents']) {
+  if ((context.agents.length === 0 || knowsItsAgents(sysinfo)) && sysinfo['SDC Agents']) {
     changes.agents = sysinfo['SDC Agents'].map(({ version, ...agent }) => ({
       ...agent,
       ...(version ? { version } : {}),
@@ -51,4 +51,10 @@ function bootOf(context: ServerContext, sysinfo: Sysinfo, defaults: BootFields |
     default_console: default_console || 'serial',
     serial: serial || 'ttyb',
   }
+}
+
+/** Muster's own agents tell all agents of their node each time; those of other makes post them to the server's record. */
+function knowsItsAgents(sysinfo: Sysinfo): boolean {
+  const versions = sysinfo['Versions'] as { agent?: unknown } | undefined
+  return typeof versions?.agent === 'string'
 }

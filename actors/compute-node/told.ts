@@ -7,7 +7,12 @@ import { fromSysinfo } from './sysinfo.ts'
 import { openTask } from './task-effects.ts'
 
 /** Tasks that end with the node's inventory as it is after them. */
-const TELLING: ReadonlySet<string> = new Set<TaskName>(['server_sysinfo', 'server_update_nics'])
+const TELLING: ReadonlySet<string> = new Set<TaskName>([
+  'server_sysinfo',
+  'server_update_nics',
+  'agent_install',
+  'agents_uninstall',
+])
 
 /** The record after a task that told a sysinfo, as if the node had registered with it. */
 export function told(context: ServerContext, event: { type: string; at: number }): Partial<ServerContext> {

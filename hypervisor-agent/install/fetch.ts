@@ -10,6 +10,8 @@ import { HypervisorError } from '../hypervisor.ts'
 export interface FetchOptions {
   /** Host names that may be asked; absent: all. */
   allowedHosts?: readonly string[]
+  /** The setting that names them. */
+  setting?: string
   /** Until the answer begins, and between two pieces of it, ms. */
   idleMs?: number
   redirects?: number
@@ -51,7 +53,12 @@ const absent = new Set([403, 404, 410])
 const redirecting = new Set([301, 302, 303, 307, 308])
 
 /** All failures are InstallSourceInvalid and name the address. */
-export function fetcher({ allowedHosts, idleMs = 30_000, redirects = 5 }: FetchOptions = {}): Fetcher {
+export function fetcher({
+  allowedHosts,
+  setting = 'INSTALL_ALLOW',
+  idleMs = 30_000,
+  redirects = 5,
+}: FetchOptions = {}): Fetcher {
   function check(url: URL, from: URL | undefined): void {
     if (url.protocol !== 'http:' && url.protocol !== 'https:') throw invalid(`${url.href} is neither http nor https`)
     if (url.username || url.password) throw invalid('an install location must not carry a password')
@@ -59,7 +66,7 @@ export function fetcher({ allowedHosts, idleMs = 30_000, redirects = 5 }: FetchO
       throw invalid(`${from.href} leads from https to http: ${url.href}`)
     }
     if (allowedHosts && !allowedHosts.includes(url.hostname)) {
-      throw invalid(`installs from ${url.hostname} are not allowed on this server (INSTALL_ALLOW)`)
+      throw invalid(`fetching from ${url.hostname} is not allowed on this server (${setting})`)
     }
   }
 

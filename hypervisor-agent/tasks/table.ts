@@ -1,14 +1,26 @@
 /** Every task the agent can do. A row of table TASKS without a file here does not compile. */
 import { command_execute } from './command_execute.ts'
+import { agent_install } from './agent_install.ts'
+import { agents_uninstall } from './agents_uninstall.ts'
 import { image_delete } from './image_delete.ts'
 import { image_ensure_present } from './image_ensure_present.ts'
 import { image_get } from './image_get.ts'
 import { machine_boot } from './machine_boot.ts'
 import { machine_create } from './machine_create.ts'
+import { machine_create_image } from './machine_create_image.ts'
 import { machine_create_snapshot } from './machine_create_snapshot.ts'
 import { machine_delete_snapshot } from './machine_delete_snapshot.ts'
 import { machine_destroy } from './machine_destroy.ts'
 import { machine_kill } from './machine_kill.ts'
+import { machine_migrate_adopt } from './machine_migrate_adopt.ts'
+import { machine_migrate_discard } from './machine_migrate_discard.ts'
+import { machine_migrate_examine } from './machine_migrate_examine.ts'
+import { machine_migrate_finish } from './machine_migrate_finish.ts'
+import { machine_migrate_receive } from './machine_migrate_receive.ts'
+import { machine_migrate_release } from './machine_migrate_release.ts'
+import { machine_migrate_remove } from './machine_migrate_remove.ts'
+import { machine_migrate_send } from './machine_migrate_send.ts'
+import { machine_migrate_start } from './machine_migrate_start.ts'
 import { machine_reboot } from './machine_reboot.ts'
 import { machine_reprovision } from './machine_reprovision.ts'
 import { machine_rollback_snapshot } from './machine_rollback_snapshot.ts'
@@ -36,12 +48,22 @@ export const TASK_HANDLERS: TaskHandlers = {
   machine_reboot,
   machine_kill,
   machine_destroy,
+  machine_migrate_examine,
+  machine_migrate_receive,
+  machine_migrate_send,
+  machine_migrate_adopt,
+  machine_migrate_start,
+  machine_migrate_finish,
+  machine_migrate_remove,
+  machine_migrate_discard,
+  machine_migrate_release,
   machine_update,
   machine_reprovision,
   machine_update_nics,
   machine_create_snapshot,
   machine_rollback_snapshot,
   machine_delete_snapshot,
+  machine_create_image,
   network_create,
   network_delete,
   nop,
@@ -58,4 +80,6 @@ export const TASK_HANDLERS: TaskHandlers = {
   image_ensure_present,
   image_get,
   image_delete,
+  agent_install,
+  agents_uninstall,
 }
