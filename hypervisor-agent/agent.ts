@@ -8,6 +8,7 @@ import { rejection } from '../actors/contract/errors.ts'
 import { TaskCancel, TaskOffer } from '../actors/contract/messages.ts'
 import { HEARTBEAT_MS, type Sysinfo } from '../actors/contract/server.ts'
 import { abortable, childOf, pause, within } from './abort.ts'
+import { defaultInstallerDir, openAgents } from './agents/agents.ts'
 import { answerRead } from './answer-read.ts'
 import { openExecutor, vmLane } from './executor.ts'
 import { type Hypervisor, HypervisorError } from './hypervisor.ts'
@@ -19,9 +20,11 @@ import { openLanes } from './lanes.ts'
 import type { Link } from './link.ts'
 import type { Log } from './log.ts'
 import { openReporter } from './reporter.ts'
+import { openReceptions } from './streams/receptions.ts'
+import { openStreams, type StreamsOptions } from './streams/streams.ts'
 import { takeStatus } from './status-event.ts'
 import { openStatusLoop, type StatusTimings, statusTimings } from './status-loop.ts'
-import { takeSysinfo } from './sysinfo.ts'
+import { takeSysinfo, withAgents } from './sysinfo.ts'
 import { defaultTimings, type Timings } from './tasks/task.ts'
 import type { NodeTools, Tools } from './tools.ts'
 
@@ -36,6 +39,11 @@ export interface AgentOptions {
   log: Log
   /** Host names that installers and images may come from; absent: all. */
   installAllow?: readonly string[]
+  /** Where other agents reach this one with bulk bytes; a free port of 127.0.0.1 where it is not said. */
+  streams?: StreamsOptions
+  /** Host names that agents may come from; absent: none are installed. And the installer's folder. */
+  agentInstallAllow?: readonly string[]
+  agentInstallDir?: string
   /** Where images come from that no caller gives an address for, and the most bytes an image may have. */
   imageService?: string
   imageMaxBytes?: number
@@ -70,11 +78,20 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     maxBytes: options.imageMaxBytes ?? imageMaxBytes,
     ...(options.imageService ? { service: options.imageService } : {}),
   })
+  const streams = openStreams(options.streams ?? { host: '127.0.0.1', port: 0 })
+  const agents = await openAgents({
+    stateDir,
+    installerDir: options.agentInstallDir ?? defaultInstallerDir,
+    ...(options.agentInstallAllow ? { allowedHosts: options.agentInstallAllow } : {}),
+  })
   const tools: Tools = {
     ...options.tools,
     installs,
     images,
-    sysinfo: hypervisor => takeSysinfo(serverUuid, hypervisor, options.tools),
+    agents,
+    receptions: openReceptions(streams, hypervisor),
+    sysinfo: async hypervisor =>
+      withAgents(await takeSysinfo(serverUuid, hypervisor, options.tools), await agents.installed()),
     history: () => [...journal.history(), ...journal.open().filter(({ offer }) => !journal.remembered(offer.id))],
   }
   const lanes = openLanes({ parallel: parallelTasks, slotHoldMs })
@@ -205,6 +222,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       executor.stop()
       reporter.stop()
       stopping.abort(new Error('the agent stops'))
+      await streams.close()
       await journal.settled()
     },
   }

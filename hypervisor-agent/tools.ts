@@ -1,5 +1,6 @@
 /** What an agent works with beside its hypervisor: each opened once, given to every task and live read. */
 import type { Sysinfo } from '../actors/contract/server.ts'
+import type { Agents } from './agents/agents.ts'
 import type { HostControl } from './host/host-control.ts'
 import type { NicTags } from './host/nic-tags.ts'
 import type { ResetMark } from './host/reset-mark.ts'
@@ -8,6 +9,7 @@ import type { Hypervisor } from './hypervisor.ts'
 import type { Images } from './images/images.ts'
 import type { Installs } from './install/installs.ts'
 import type { JournalEntry } from './journal.ts'
+import type { Receptions } from './streams/receptions.ts'
 
 /** Tools of the node that are there before its agent: they belong to its hypervisor and its state folder. */
 export interface NodeTools {
@@ -23,6 +25,10 @@ export interface NodeTools {
 export interface Tools extends NodeTools {
   /** Network installs under way. */
   installs: Installs
+  /** Disks that come from other nodes. */
+  receptions: Receptions
+  /** Installs and removes agents. */
+  agents: Agents
   /** Images fetched into the pool. */
   images: Images
   /** The node's inventory as it is now; asked of the hypervisor that a task is given. */

@@ -15,7 +15,7 @@ import { VM_SNAPSHOT_TASKS } from './tasks/vm-snapshots.ts'
 
 /** Wire name -> parameters, result, limit (cnapi-behaviour §5.6; 3600 s is the documented limit of any task). */
 export const TASKS = { ...VM_TASKS, ...MIGRATION_TASKS, ...VM_CHANGE_TASKS, ...VM_SNAPSHOT_TASKS,
-  ...VM_IMAGE_TASKS, ...NETWORK_TASKS, ...NOP_TASKS, ...SERVER_TASKS, ...IMAGE_TASKS } as const satisfies Record<string, TaskKind>
+  ...VM_IMAGE_TASKS, ...NETWORK_TASKS, ...NOP_TASKS, ...SERVER_TASKS, ...IMAGE_TASKS, ...AGENT_TASKS } as const satisfies Record<string, TaskKind>
 
 export type TaskName = keyof typeof TASKS
 /** What a caller is given where several tasks make one: nobody works on it, its VM's actor ends it. */

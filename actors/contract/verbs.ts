@@ -121,6 +121,8 @@ export const VERBS = {
     create_snapshot: { params: operation, value: taskStarted },
     rollback_snapshot: { params: operation, value: taskStarted },
     delete_snapshot: { params: operation, value: taskStarted },
+    /** `imageOrder` in the params. */
+    create_image: { params: operation, value: taskStarted },
     update: { params: operation, value: taskStarted },
     reprovision: { params: operation, value: taskStarted },
     /** To another server: MigrateParams. */

@@ -102,6 +102,7 @@ export const VM_VERBS = [
   'create_snapshot',
   'rollback_snapshot',
   'delete_snapshot',
+  'create_image',
 ] as const
 export type VmVerb = (typeof VM_VERBS)[number]
 

@@ -32,11 +32,11 @@ export function operationOf(event: VmEvent): Operation | null {
 export const reqId = (event: Stamp) => (event.req_id === undefined ? {} : { req_id: event.req_id })
 
 /**
- * The operation as its VM's record remembers it: without metadata and tags, which its task has already and which, times all that may
+ * The operation as its VM's record remembers it: without metadata, tags, manifest and script, which its task has already and which, times all that may
  * wait, would make the record larger than a message may be.
  */
 export function remembered(operation: Operation): Operation {
-  const { changes, update: _, ...params } = operation.params
+  const { changes, update: _, manifest: __, prepare_image_script: ___, ...params } = operation.params
   if (typeof changes !== 'object' || changes === null) return { ...operation, params }
   const kept = Object.entries(changes).filter(([name]) => !/_(metadata|tags)$/.test(name))
   return { ...operation, params: { ...params, changes: Object.fromEntries(kept) } }

@@ -285,7 +285,7 @@ function migrating(deadline: 'stepLimit' | 'askAgain', like: ReturnType<typeof o
       states.assign(({ context, event }) => proceed(context, event)?.context ?? {}),
     ],
   }))
-  const { reported, vanished, refused, task_ended } = operating('migrate').on
+  const { reported, vanished } = operating('migrate').on
   return states.createStateConfig({
     ...like,
     after: { [deadline]: moves },
@@ -296,8 +296,13 @@ function migrating(deadline: 'stepLimit' | 'askAgain', like: ReturnType<typeof o
       migrate_abort: moves,
       migrate_finish: moves,
       server_lost: [...moves, { actions: [effect('done', done)] }],
-      task_ended: [...moves, ...task_ended],
-      refused: [...moves, ...refused],
+      task_ended: [
+        ...moves,
+        leftoverEnds(),
+        { guard: 'isWaiting' as const, actions: [states.assign(dropEnded), effect('done', done)] },
+        { actions: [effect('done', done)] },
+      ],
+      refused: [...moves, leftoverEnds(), { actions: [states.assign(dropEnded)] }],
     },
   })
 }
@@ -379,6 +384,7 @@ function adopt() {
       nics: spec.nics,
       autoboot: spec.autoboot ?? true,
       ...(spec.tags === undefined ? {} : { tags: spec.tags }),
+      ...dockerId(spec),
       host_key: event.host_key ?? null,
       discovered: false,
       created_at: event.at,
@@ -390,6 +396,12 @@ function adopt() {
       operation: { verb: 'create', task_id: event.task_id, at: event.at, params: {}, ...reqId(event) },
     }
   })
+}
+
+/** A container's id is how affinity rules name it. */
+function dockerId({ internal_metadata }: { internal_metadata?: Record<string, unknown> | undefined }) {
+  const id = internal_metadata?.['docker:id']
+  return typeof id === 'string' ? { docker_id: id } : {}
 }
 
 function begin(state: string) {

@@ -116,6 +116,14 @@ export const OPERATIONS: Record<VmVerb, VmOperation> = {
     urgent: never,
     guard: 'exists',
   },
+  create_image: {
+    task: 'machine_create_image',
+    during: 'imaging',
+    from: ['running', 'stopped', 'failed'],
+    to: 'as_before',
+    urgent: never,
+    guard: 'exists',
+  },
   migrate: {
     task: 'machine_migrate',
     during: 'migrating',

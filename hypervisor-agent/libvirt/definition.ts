@@ -27,6 +27,7 @@ export async function defineVm(
   given: VmSpec,
   taskId: string,
   options: DefinitionOptions,
+  { incoming }: { incoming: boolean },
 ): Promise<void> {
   const spec = checkedSpec(given)
   const there = await lookup(libvirt, spec.uuid)
@@ -55,6 +56,7 @@ export async function defineVm(
   try {
     await makeVolumes(libvirt, options.pool, spec, images)
     await domain.setAutostart(spec.autoboot)
+    if (incoming) return
     const complete = plainMetadataElement(vmMetadata(spec, { taskId, createdAtMs, complete: true }))
     await domain.setMetadata('element', complete, { uri: metadataNamespace, key: 'muster', affect: 'config' })
   } catch (error) {

@@ -1,5 +1,5 @@
 /** The `Hypervisor` of a real node: libvirt, QEMU and Open vSwitch. */
-import type { Domain, Hypervisor as Libvirt } from 'node-libvirt'
+import { type Domain, Hypervisor as Libvirt } from 'node-libvirt'
 import { type Hypervisor, type HypervisorChange, HypervisorError } from '../hypervisor.ts'
 import type { OpenVswitch } from '../openvswitch/bridges.ts'
 import { type Connections, connections } from './connections.ts'
@@ -7,6 +7,7 @@ import { defineVm, lookup, powerOff, removeVm } from './definition.ts'
 import { libvirtDevices } from './devices.ts'
 import { type DomainType, installerXml } from './domain-xml.ts'
 import { failure } from './failures.ts'
+import { libvirtMigrations } from './migrations.ts'
 import { hostInventory, hostMemory } from './host.ts'
 import { hasGuestAgent, runInGuest } from './guest-scripts.ts'
 import { captureImage, readImage } from './image-capture.ts'
@@ -153,6 +154,9 @@ export function libvirtHypervisor(options: LibvirtOptions): Hypervisor {
       throw new HypervisorError('VmBusy', `the VM ${domain.uuid} was not made completely: create or destroy it first`)
     }
     const { memory_available_mib: available } = await hostMemory()
+    if (read.metadata?.held) {
+      throw new HypervisorError('VmBusy', `the VM ${domain.uuid} is being migrated: it is not started`)
+    }
     const needed = read.memoryMib
     if (needed <= available - reservedMib) return
     const free = Math.max(0, available - reservedMib)
@@ -186,9 +190,9 @@ export function libvirtHypervisor(options: LibvirtOptions): Hypervisor {
     storage: () =>
       look('read the storage figures', ({ connections }) => storageFigures(connections.look, options.pool)),
 
-    defineVm: (spec, { taskId }) =>
+    defineVm: (spec, { taskId, incoming = false }) =>
       call(`define VM ${spec.uuid}`, async ({ connections, vms }) => {
-        await connections.work(spec.uuid.toLowerCase(), libvirt => defineVm(libvirt, spec, taskId, definition))
+        await connections.work(spec.uuid.toLowerCase(), libvirt => defineVm(libvirt, spec, taskId, definition, { incoming }))
         // libvirt tells of the definition, but not that its metadata was completed.
         vms.forget(spec.uuid)
       }),
@@ -227,6 +231,14 @@ export function libvirtHypervisor(options: LibvirtOptions): Hypervisor {
         await connections.work(uuid.toLowerCase(), libvirt => removeVm(libvirt, uuid, options))
       }),
 
+    ...libvirtMigrations({
+      act,
+      connect: () =>
+        Libvirt.connect({ uri: options.uri, socketPath: options.socketPath, keepalive: false, reconnect: false }),
+      failure,
+      pool: options.pool,
+      forget: uuid => need().vms.forget(uuid),
+    }),
     ...libvirtDevices({ act, options: definition, reservedMib, forget: uuid => need().vms.forget(uuid) }),
     listThreads: uuid =>
       look(`list the threads of VM ${uuid}`, async ({ connections }) => {

@@ -29,6 +29,8 @@ const VmMetadata = v.object({
   ),
   /** As asked for: the definition says where they are plugged in, this by which tag. Absent in those of before it was kept. */
   nics: v.optional(v.array(NicSpec)),
+  /** The migration that holds it, and whether it started with its node before. */
+  held: v.optional(v.object({ by: v.string(), autoboot: v.boolean() })),
   customer_metadata: record,
   internal_metadata: record,
   tags: record,

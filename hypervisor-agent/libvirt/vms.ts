@@ -75,6 +75,7 @@ export function vms(libvirt: Libvirt, poolName: string): Vms {
       domain_state: words,
       vcpus: read.vcpus,
       ...(metadata ? { created_by: metadata.task_id } : {}),
+      ...(metadata?.held ? { held_by: metadata.held.by } : {}),
     }
   }
 

@@ -5,8 +5,8 @@
 import { EventEmitter } from 'node:events'
 import { ConnectionError, LibvirtError } from './errors.ts'
 import { Link, type Load } from './link.ts'
-import type { EventName, ProcedureName } from './protocol.ts'
-import type { AuthListRet, ConnectSupportsFeatureRet, Procedures } from './protocol-types.ts'
+import type { EventName, ProcedureName, Procedures } from './protocol.ts'
+import type { AuthListRet, ConnectSupportsFeatureRet } from './protocol-types.ts'
 
 /** How to connect. Every deadline is in milliseconds; the values behind the names are the defaults. */
 export interface ConnectOptions {
@@ -107,6 +107,18 @@ export class Client extends EventEmitter<ClientEvents> {
       throw new ConnectionError(this.#closed ? 'closed' : 'lost', 'not connected to libvirt', { procedure })
     }
     await this.#link.upload(procedure, args, pieces, deadlineMs)
+  }
+
+  /** A call that opens a stream from the server; see `Link.download`. Best on a connection of its own. */
+  async *download<Name extends keyof Procedures>(
+    procedure: Name,
+    args: Procedures[Name]['args'],
+    { deadlineMs = this.options.callDeadlineMs }: CallOptions = {},
+  ): AsyncGenerator<Buffer> {
+    if (!this.#link) {
+      throw new ConnectionError(this.#closed ? 'closed' : 'lost', 'not connected to libvirt', { procedure })
+    }
+    yield* this.#link.download(procedure, args, deadlineMs)
   }
 
   /** Makes a call now and again on every later connection, before that one counts as open. */

@@ -8,7 +8,7 @@
 import { createConnection, type Socket } from 'node:net'
 import { ConnectionError, LibvirtError } from './errors.ts'
 import { encodePacket, PACKET_STATUS, PACKET_TYPES, type Packet, PacketReader } from './packet.ts'
-import { type EventName, eventByNumber, type ProcedureName, protocol } from './protocol.ts'
+import { type EventName, eventByNumber, type ProcedureName, procedureOf, programs, protocol } from './protocol.ts'
 import type { Error as WireError } from './protocol-types.ts'
 import { decode, encode } from './xdr.ts'
 
@@ -43,10 +43,14 @@ interface Call {
 interface Stream {
   procedure: ProcedureName
   settle: { resolve: () => void; reject: (error: Error) => void }
+  /** Bytes that come from the server; none: it has sent all. */
+  take?: (piece: Buffer) => void
 }
 
 /** Largest piece of a stream in one packet: every server takes 256 KiB less the header. */
 const streamPieceBytes = 128 * 1024
+/** What may wait to be read of a stream from the server before its socket is paused. */
+const streamHeldBytes = 4 * 1024 * 1024
 
 const keepalive = { program: 0x6b656570, version: 1, ping: 1, pong: 2 } as const
 
@@ -118,8 +122,7 @@ export class Link {
         reject(new ConnectionError('queue_full', `${this.#queue.length} calls wait for libvirt already`, { procedure }))
         return
       }
-      const layout = protocol.procedures[procedure]
-      if (!layout) throw new TypeError(`libvirt has no procedure ${procedure}`)
+      const layout = procedureOf(procedure)
       const call: Call = {
         procedure,
         payload: layout.args ? encode(layout.args, args) : Buffer.alloc(0),
@@ -178,6 +181,69 @@ export class Link {
     try {
       await taken
     } finally {
+      this.#streams.delete(serial)
+    }
+  }
+
+  /**
+   * A call that opens a stream from the server: its pieces as they come, which pauses the whole connection while they are not read.
+   * `deadlineMs` holds for the call and for every piece. A reader who stops ends the stream on the server too.
+   */
+  async *download(procedure: ProcedureName, args: unknown, deadlineMs: number): AsyncGenerator<Buffer> {
+    const pieces: Buffer[] = []
+    let held = 0
+    let serial = 0
+    let isEnded = false
+    let failed: Error | undefined
+    let wake = () => {}
+    const over = () => {
+      isEnded = true
+      wake()
+    }
+    const fail = (error: Error) => {
+      failed = error
+      wake()
+    }
+    const take = (piece: Buffer) => {
+      pieces.push(piece)
+      held += piece.length
+      if (held > streamHeldBytes) this.#socket.pause()
+      wake()
+    }
+    const until = async (seen: () => boolean) => {
+      const late = setTimeout(
+        () => fail(new ConnectionError('deadline', `${procedure} sends nothing`, { procedure, sent: true })),
+        deadlineMs,
+      )
+      try {
+        while (!seen() && !failed) {
+          await new Promise<void>(resolve => {
+            wake = resolve
+          })
+        }
+      } finally {
+        clearTimeout(late)
+      }
+      if (failed) throw failed
+    }
+    await this.call(procedure, args, deadlineMs, at => {
+      serial = at
+      this.#streams.set(at, { procedure, settle: { resolve: over, reject: fail }, take })
+    })
+    try {
+      for (;;) {
+        await until(() => pieces.length > 0)
+        const piece = pieces.shift()!
+        held -= piece.length
+        if (held <= streamHeldBytes) this.#socket.resume()
+        if (piece.length === 0) break
+        yield piece
+      }
+      this.#sendStream(procedure, serial, PACKET_STATUS.ok)
+      await until(() => isEnded)
+    } finally {
+      this.#socket.resume()
+      if (!isEnded && !failed && !this.#ended) this.#sendStream(procedure, serial, PACKET_STATUS.error)
       this.#streams.delete(serial)
     }
   }
@@ -246,8 +312,8 @@ export class Link {
       this.#serial = (this.#serial % 0xffffffff) + 1
       this.#inFlight.set(this.#serial, call)
       call.sent?.(this.#serial)
-      const { number } = protocol.procedures[call.procedure]!
-      this.#send(protocol.program, protocol.version, number, PACKET_TYPES.call, this.#serial, call.payload)
+      const { program, number } = procedureOf(call.procedure)
+      this.#send(program, protocol.version, number, PACKET_TYPES.call, this.#serial, call.payload)
     }
   }
 
@@ -286,7 +352,7 @@ export class Link {
       this.#send(keepalive.program, keepalive.version, keepalive.pong, PACKET_TYPES.message, 0, Buffer.alloc(0))
       return
     }
-    if (packet.program !== protocol.program) return
+    if (!programs.includes(packet.program)) return
     if (packet.type === PACKET_TYPES.reply) this.#answer(packet)
     if (packet.type === PACKET_TYPES.stream) this.#endStream(packet)
     if (packet.type === PACKET_TYPES.message) {
@@ -298,6 +364,7 @@ export class Link {
   #endStream({ serial, status, payload }: Packet): void {
     const stream = this.#streams.get(serial)
     if (!stream) return
+    if (status === PACKET_STATUS.continue) stream.take?.(payload)
     if (status === PACKET_STATUS.ok) stream.settle.resolve()
     if (status === PACKET_STATUS.error) {
       stream.settle.reject(new LibvirtError(decode('error', payload) as WireError, stream.procedure))

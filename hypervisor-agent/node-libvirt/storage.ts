@@ -169,6 +169,15 @@ export class StorageVolume {
     await this.#client.upload('storage_vol_upload', args, pieces, options)
   }
 
+  /**
+   * The bytes of the volume's file from its beginning, at most `bytes` of them. While they are not read the connection waits: use one of
+   * its own.
+   */
+  download(options: CallOptions & { bytes?: number } = {}): AsyncIterable<Uint8Array> {
+    const args = { vol: this.wire, offset: 0n, length: BigInt(options.bytes ?? 0), flags: 0 }
+    return this.#client.download('storage_vol_download', args, options)
+  }
+
   async wipe(algorithm: WipeAlgorithm = 'zero', options?: CallOptions): Promise<void> {
     const args = { vol: this.wire, algorithm: wipeAlgorithms.indexOf(algorithm), flags: 0 }
     await this.#client.call('storage_vol_wipe_pattern', args, options)

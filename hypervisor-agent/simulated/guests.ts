@@ -30,6 +30,11 @@ export interface Guest {
   /** The snapshot it comes from. */
   snapshot?: string | null
   content?: SimulatedContent
+  /** The migration that holds it, and whether it started with its node before; and one that is not whole yet. */
+  held?: { by: string; autoboot: boolean } | null
+  incoming?: boolean
+  /** The guest runs a QEMU guest agent. */
+  guest_agent?: boolean
 }
 
 export interface GuestStore {
@@ -106,6 +111,7 @@ export function vmState(guest: Guest): VmState {
     domain_state: domainStates[guest.state],
     vcpus: spec.vcpus,
     created_by: guest.task_id,
+    ...(guest.held ? { held_by: guest.held.by } : {}),
   }
 }
 

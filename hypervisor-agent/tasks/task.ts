@@ -12,9 +12,11 @@ export interface Timings {
   lookEveryMs: number
   /** How long a guest has to follow, where the caller did not say. Three minutes: a busy guest may need two to stop its services. */
   stopTimeoutMs: number
+  /** A VM that a migration has started must stay up so long. */
+  bootWatchMs: number
 }
 
-export const defaultTimings: Timings = { pressEveryMs: 4_000, lookEveryMs: 1_000, stopTimeoutMs: 180_000 }
+export const defaultTimings: Timings = { pressEveryMs: 4_000, lookEveryMs: 1_000, stopTimeoutMs: 180_000, bootWatchMs: 5_000 }
 
 export interface TaskContext extends Tools {
   taskId: string

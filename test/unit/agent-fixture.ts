@@ -10,13 +10,16 @@ import type { TaskName } from '../../actors/contract/task.ts'
 import { VmSpec } from '../../actors/contract/vm.ts'
 import { type Executor, type ExecutorOptions, openExecutor } from '../../hypervisor-agent/executor.ts'
 import type { Hypervisor } from '../../hypervisor-agent/hypervisor.ts'
+import { type Agents, openAgents } from '../../hypervisor-agent/agents/agents.ts'
 import { type Images, openImages } from '../../hypervisor-agent/images/images.ts'
 import { fetcher } from '../../hypervisor-agent/install/fetch.ts'
 import { type Installs, openInstalls } from '../../hypervisor-agent/install/installs.ts'
 import { type Journal, openJournal } from '../../hypervisor-agent/journal.ts'
 import { openLanes } from '../../hypervisor-agent/lanes.ts'
 import type { SimulatedHypervisor } from '../../hypervisor-agent/simulated/simulated.ts'
-import { takeSysinfo } from '../../hypervisor-agent/sysinfo.ts'
+import { openReceptions } from '../../hypervisor-agent/streams/receptions.ts'
+import { openStreams } from '../../hypervisor-agent/streams/streams.ts'
+import { takeSysinfo, withAgents } from '../../hypervisor-agent/sysinfo.ts'
 import type { NodeTools } from '../../hypervisor-agent/tools.ts'
 import { eventually } from '../eventually.ts'
 import { openSimulatedNode, type SimulatedNodeOptions } from '../simulated-node.ts'
@@ -69,6 +72,7 @@ export interface AgentOptions
   allowedHosts?: string[]
   imageService?: string
   imageMaxBytes?: number
+  agentInstallAllow?: string[]
 }
 
 export interface Agent {
@@ -76,12 +80,13 @@ export interface Agent {
   journal: Journal
   installs: Installs
   images: Images
+  agents: Agents
   damaged: string[]
   /** As kill -9 would, but for writes that are under way already. */
   kill(): Promise<void>
 }
 
-export const quick = { pressEveryMs: 40, lookEveryMs: 20, stopTimeoutMs: 300 }
+export const quick = { pressEveryMs: 40, lookEveryMs: 20, stopTimeoutMs: 300, bootWatchMs: 60 }
 
 export async function simulatedNode(options: Partial<SimulatedNodeOptions> = {}): Promise<Node> {
   const stateDir = mkdtempSync(join(tmpdir(), 'muster-agent-'))
@@ -97,7 +102,7 @@ export async function simulatedNode(options: Partial<SimulatedNodeOptions> = {})
     portMac: bridge => host.nics.find(nic => nic.bridge === bridge)?.mac ?? '',
     owner,
     agent: async (given = {}) => {
-      const { through = h => h, throughTools = same => same, parallel = 16, slotHoldMs = 10_000, allowedHosts, imageService, imageMaxBytes = 1024 ** 3, ...rest } = given
+      const { through = h => h, throughTools = same => same, parallel = 16, slotHoldMs = 10_000, allowedHosts, imageService, imageMaxBytes = 1024 ** 3, agentInstallAllow, ...rest } = given
       const damaged: string[] = []
       const onDamaged = (file: string) => void damaged.push(file)
       const journal = await openJournal(join(stateDir, 'journal'), onDamaged)
@@ -109,14 +114,22 @@ export async function simulatedNode(options: Partial<SimulatedNodeOptions> = {})
         retryMs: 20,
         ...(imageService ? { service: imageService } : {}),
       })
+      const agents = await openAgents({
+        stateDir,
+        installerDir: join(stateDir, 'installer'),
+        ...{ lookEveryMs: 10, beginsWithinMs: 1_000 },
+        ...(agentInstallAllow ? { allowedHosts: agentInstallAllow } : {}),
+      })
       let isAlive = true
+      const streams = openStreams({ host: '127.0.0.1', port: 0 })
       const executor = openExecutor({
         hypervisor: through(hypervisor),
         journal,
         tools: {
           ...throughTools(tools),
-          installs, images,
-          sysinfo: asked => takeSysinfo(serverUuid, asked, tools),
+          installs, images, agents,
+          receptions: openReceptions(streams, through(hypervisor)),
+          sysinfo: async asked => withAgents(await takeSysinfo(serverUuid, asked, tools), await agents.installed()),
           history: () => journal.history(),
         },
         lanes: openLanes({ parallel, slotHoldMs }),
@@ -138,10 +151,12 @@ export async function simulatedNode(options: Partial<SimulatedNodeOptions> = {})
         journal,
         installs,
         images,
+        agents,
         damaged,
         kill: async () => {
           isAlive = false
           executor.stop()
+          await streams.close()
           await journal.settled()
         },
       }

@@ -19,7 +19,9 @@ test('every transitional state of a VM has a deadline and an end', () => {
   for (const verb of VM_VERBS) {
     const state = states.find(({ name }) => name === OPERATIONS[verb].during)
     const events = new Set(state?.transitions.map(({ event }) => event))
-    for (const exit of ['task_ended', 'refused', 'after operationLimit'])
+    // A migration's deadline is that of its step.
+    const deadline = verb === 'migrate' ? 'after stepLimit' : 'after operationLimit'
+    for (const exit of ['task_ended', 'refused', deadline])
       assert.ok(events.has(exit), `${verb}: no ${exit}`)
   }
 })

@@ -35,6 +35,9 @@ export class FakeServer {
   /** Content of the streams, one after the other, and how many ended in order or were given up. */
   streamed = Buffer.alloc(0)
   streamsEnded: ('finished' | 'aborted')[] = []
+  /** What a stream from the server sends, in packets of this size; then it waits to be told that all is there. */
+  content = Buffer.alloc(0)
+  contentPieceBytes = 100_000
   /** Refuses a stream when so many bytes of it have come. */
   streamLimitBytes = Number.POSITIVE_INFINITY
   /** Keepalive packets: pings received and pongs received. */
@@ -119,7 +122,23 @@ export class FakeServer {
     this.asked.push(procedure)
     const answer = this.answers[procedure]
     if (answer) reply(answer(args))
-    else this.waiting.push({ procedure, args, reply, fail })
+    if (answer && procedure === 'storage_vol_download') this.#sendContent(socket, packet)
+    if (!answer) this.waiting.push({ procedure, args, reply, fail })
+  }
+
+  /** All of it, and an empty piece at its end; or up to its limit, and a refusal. */
+  #sendContent(socket: Socket, packet: Packet): void {
+    const stream = { ...packet, type: PACKET_TYPES.stream }
+    const status = PACKET_STATUS.continue
+    for (let at = 0; at < this.content.length; at += this.contentPieceBytes) {
+      if (at >= this.streamLimitBytes) {
+        const payload = errorPayload({ code: 38, message: 'Input/output error' })
+        this.#write(socket, { ...stream, status: PACKET_STATUS.error, payload })
+        return
+      }
+      this.#write(socket, { ...stream, status, payload: this.content.subarray(at, at + this.contentPieceBytes) })
+    }
+    this.#write(socket, { ...stream, status, payload: Buffer.alloc(0) })
   }
 
   #takeStream(socket: Socket, packet: Packet): void {

@@ -1,0 +1,24 @@
+/** Starts the VM on the node it has come to. It has booted when it is still up after a moment: QEMU refuses what it cannot run at once. */
+import { HypervisorError } from '../hypervisor.ts'
+import { needOurs } from './machine_migrate_adopt.ts'
+import { lookAt, type TaskHandler } from './task.ts'
+import { watchVm } from './watch.ts'
+
+export const machine_migrate_start: TaskHandler<'machine_migrate_start'> = {
+  run: async (context, { uuid, migration }) => {
+    const { hypervisor, timings } = context
+    await needOurs(context, uuid, migration)
+    context.progress(20, 'start')
+    await hypervisor.startVm(uuid)
+    context.progress(60, 'watch')
+    const watch = watchVm(context, uuid)
+    try {
+      if (await watch.until(vm => vm?.state !== 'running', timings.bootWatchMs)) {
+        throw new HypervisorError('TaskFailed', `the VM ${uuid} did not stay up after its start on this server`)
+      }
+    } finally {
+      watch.stop()
+    }
+    return lookAt(context, uuid)
+  },
+}
