@@ -20,6 +20,8 @@ export type { BootDefaults } from '../services/nats/boot-defaults.ts'
 /** A server as its actor's record tells: `status` is `running`, `unknown` or `rebooting`. */
 export type Server = Omit<ServerContext, 'open' | 'claims' | 'claims_version' | 'job' | 'setup_failed'> & {
   status: string
+  /** The job that it runs. */
+  job_uuid?: string
 }
 
 /** The part of a VM's record that listings and checks need. */

@@ -2,7 +2,7 @@
 import * as v from 'valibot'
 import { rejection } from '../../actors/contract/errors.ts'
 import { JOB_EXECUTIONS, JOB_NAMES, JobRecord } from '../../actors/contract/job.ts'
-import type { Backend } from '../backend.ts'
+import type { Backend, Server } from '../backend.ts'
 import { isUuid } from '../gates.ts'
 import { type AnyRow, row } from '../row.ts'
 import { integer, uuid } from '../rules.ts'
@@ -53,7 +53,7 @@ export const jobRows: AnyRow[] = [
     errors: ['ResourceNotFound'],
     handle: async ({ all }, backend) => {
       const job = await find(backend, all['job_uuid'])
-      return job ? { status: 200, body: job } : noSuchJob
+      return job ? { status: 200, body: await settled(backend, job) } : noSuchJob
     },
   }),
   row({
@@ -69,10 +69,10 @@ export const jobRows: AnyRow[] = [
     handle: async ({ all, params, signal }, backend) => {
       const job = await find(backend, all['job_uuid'])
       if (!job) return noSuchJob
-      if (hasEnded(job)) return { status: 200, body: job }
+      if (hasEnded(job)) return { status: 200, body: await settled(backend, job) }
       const deadlineMs = waitMs(params.timeout, JOB_WAIT_MS)
       const ended = await backend.jobs.ended(job.uuid, { deadlineMs, signal: signal() })
-      return { status: 200, body: ended ?? (await backend.jobs.load(job.uuid)) ?? job }
+      return { status: 200, body: await settled(backend, ended ?? (await backend.jobs.load(job.uuid)) ?? job) }
     },
   }),
   row({
@@ -101,6 +101,17 @@ export const jobRows: AnyRow[] = [
 /** Ids are not validated: what cannot be one is simply not there. */
 function find(backend: Backend, id: unknown): Promise<JobRecord | undefined> {
   return isUuid(id) ? backend.jobs.load(id.toLowerCase()) : Promise.resolve(undefined)
+}
+
+/** Longest an answer waits for the actor behind a job that has ended, ms. */
+const SETTLE_MS = 3_000
+
+/** A job's end is durable a moment before its server's record says so. Whoever is told of it must not find the server as it was before. */
+async function settled(backend: Backend, job: JobRecord): Promise<JobRecord> {
+  // The end of the job is true all the same.
+  const isOver = (server: Server | undefined) => server?.job_uuid !== job.uuid
+  if (hasEnded(job)) await backend.servers.until(job.server_uuid, isOver, SETTLE_MS).catch(() => {})
+  return job
 }
 
 const hasEnded = ({ execution }: JobRecord) => execution !== 'running' && execution !== 'queued'

@@ -307,6 +307,17 @@ test('a wait answers when the job ends, and at its timeout with the job as it is
   }
 })
 
+test('an end is told when the server is no longer as it was before', async () => {
+  const { ask, backend } = gateway({ setting_up: true, job_uuid: JOB })
+  backend.put.job({ execution: 'succeeded' })
+  const told = [ask('GET', `/jobs/${JOB}`), ask('GET', `/jobs/${JOB}/wait`)].map(async answer => {
+    await answer
+    return backend.servers.get(SERVER)?.setup
+  })
+  setTimeout(() => backend.put.server({ setup: true }), 20)
+  assert.equal(await Promise.all(told), [true, true])
+})
+
 test('cancel asks the node of a running job, and leaves one that is over as it is', async () => {
   const { ask, backend, sent } = gateway()
   assert.is((await ask('POST', `/jobs/${JOB}/cancel`)).status, 200)
