@@ -14,6 +14,8 @@ import type { VerbKind, VerbOf, VerbParams, VerbValue } from '../actors/contract
 import type { VmContext } from '../actors/contract/vm.ts'
 import type { BootDefaults } from '../services/nats/boot-defaults.ts'
 import type { InstalledPlatform } from './platforms.ts'
+import type { Feed } from '../services/nats/feed.ts'
+import type { EventBucket } from './change-events.ts'
 
 export type { BootDefaults } from '../services/nats/boot-defaults.ts'
 
@@ -186,6 +188,8 @@ export interface Backend {
     tasks: { id: string; waiters: number }[]
     queues: { server_uuid: string; scope: string; id: string; waiters: number }[]
   }
+  /** Every committed change, as it is told. */
+  events: Pick<Feed<EventBucket>, 'read' | 'readers'>
   /** Tasks of all servers that have not ended, as the view has it. */
   openTasks(): number
   /** Is there a connection to NATS right now. */

@@ -15,8 +15,16 @@ export interface StreamEvent {
   data: unknown
 }
 
-/** `open` starts telling and returns how to stop. */
-export function eventStream(open: (tell: (event: StreamEvent) => void) => () => void): ReadableStream<Uint8Array> {
+export interface StreamOptions {
+  /** Where the reader stands although nothing was told: goes out with each beat, so that it comes back there. */
+  place?: () => string
+}
+
+/** `open` starts telling and returns how to stop; `close` ends the stream. A reader that is cut hears `slow` last. */
+export function eventStream(
+  open: (tell: (event: StreamEvent) => void, close: () => void) => () => void,
+  { place }: StreamOptions = {},
+): ReadableStream<Uint8Array> {
   const encoder = new TextEncoder()
   let stop = () => {}
   return new ReadableStream<Uint8Array>(
@@ -27,19 +35,25 @@ export function eventStream(open: (tell: (event: StreamEvent) => void) => () => 
           if (over) return
           if ((controller.desiredSize ?? 0) <= 0) {
             stop()
+            controller.enqueue(encoder.encode(`event: slow\ndata: ${JSON.stringify(slow)}\n\n`))
             controller.close()
           } else controller.enqueue(encoder.encode(text))
         }
-        const beat = setInterval(() => put(':\n\n'), BEAT_MS)
+        const beat = setInterval(() => put(place ? `:\nid: ${place()}\n\n` : ':\n\n'), BEAT_MS)
         let close = () => {}
         stop = () => {
           over = true
           clearInterval(beat)
           close()
         }
+        const end = () => {
+          if (over) return
+          stop()
+          controller.close()
+        }
         // Something to read at once: a caller sees that it is connected.
         put(`retry: ${retryMs}\n\n`)
-        close = open(({ id, event, data }) => put(`id: ${id}\nevent: ${event}\ndata: ${JSON.stringify(data)}\n\n`))
+        close = open(({ id, event, data }) => put(`id: ${id}\nevent: ${event}\ndata: ${JSON.stringify(data)}\n\n`), end)
         if (over) close()
       },
       cancel: () => stop(),
@@ -49,3 +63,4 @@ export function eventStream(open: (tell: (event: StreamEvent) => void) => () => 
 }
 
 const retryMs = 1_000
+const slow = { reason: 'The reader is too slow: come back with Last-Event-ID to hear what was missed' }

@@ -48,7 +48,7 @@ async function run(config: Config): Promise<void> {
   const startedAt = new Date()
   const metrics = createGatewayMetrics(
     { datacenter: config.datacenter, instance: config.gatewayId, server: serverName },
-    { openTasks: backend.openTasks, servers: () => statuses(backend), readers: () => 0 },
+    { openTasks: backend.openTasks, servers: () => statuses(backend), readers: backend.events.readers },
   )
   onReconnect(nc, metrics.reconnected)
   const app = createApp({
@@ -86,6 +86,7 @@ async function run(config: Config): Promise<void> {
     setTimeout(() => process.exit(1), STOP_LIMIT_MS).unref()
     // Open waits would hold close() for up to an hour.
     const drained = new Promise(resolve => server.close(resolve))
+    backend.endStreams()
     server.closeIdleConnections()
     const late = setTimeout(() => server.closeAllConnections(), STOP_GRACE_MS)
     await drained

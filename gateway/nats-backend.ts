@@ -6,6 +6,7 @@ import { loadBootDefaults } from '../services/nats/boot-defaults.ts'
 import { type Bucket, key as keyOf, parseInventoryKey } from '../services/nats/buckets.ts'
 import { createCaller } from '../services/nats/caller.ts'
 import type { NatsConnection } from '../services/nats/connect.ts'
+import { createFeed } from '../services/nats/feed.ts'
 import { publishHeartbeat, subscribeHeartbeats } from '../services/nats/heartbeats.ts'
 import { openRecords } from '../services/nats/records.ts'
 import { type RequestOptions, request } from '../services/nats/request.ts'
@@ -13,6 +14,7 @@ import { isKind, subject } from '../services/nats/subjects.ts'
 import { openView, type View } from '../services/nats/view.ts'
 import { openWaits } from '../services/nats/waits.ts'
 import type { Backend, CallOptions, Outcome, Shelf, Vm } from './backend.ts'
+import { EVENT_BUCKETS } from './change-events.ts'
 import { openWaitlist } from './nats-waitlist.ts'
 import {
   type Inventory,
@@ -33,8 +35,14 @@ export interface NatsBackendOptions {
   warn: (problem: string, error: unknown) => void
 }
 
+export interface NatsBackend extends Backend {
+  /** Ends the streams of events that are read, so that their readers go elsewhere. */
+  endStreams(): void
+  close(): void
+}
+
 /** Opens views and subscriptions; resolves when lists can be answered. */
-export async function openNatsBackend({ nc, sender, warn }: NatsBackendOptions): Promise<Backend & { close(): void }> {
+export async function openNatsBackend({ nc, sender, warn }: NatsBackendOptions): Promise<NatsBackend> {
   const records = openRecords(nc)
   const caller = createCaller(nc, sender)
   const view = <T>(bucket: Bucket, project: (key: string, value: unknown) => T | undefined) =>
@@ -56,6 +64,7 @@ export async function openNatsBackend({ nc, sender, warn }: NatsBackendOptions):
   ])
   const waits = openWaits(nc, 'task')
   const jobWaits = openWaits(nc, 'job')
+  const events = createFeed(nc, EVENT_BUCKETS, warn)
   servers.onChange(({ key, value }) => {
     if (!value) openTasks.delete(key)
   })
@@ -153,6 +162,7 @@ export async function openNatsBackend({ nc, sender, warn }: NatsBackendOptions):
       return silent ? { error: rejection('ResourceNotFound', `No decision ${id} is kept`) } : outcome
     },
     fleet: offset => ask(subject.allocator('fleet'), { offset }),
+    events,
     openTasks: () => {
       let count = 0
       for (const tasks of openTasks.values()) count += tasks
@@ -163,8 +173,10 @@ export async function openNatsBackend({ nc, sender, warn }: NatsBackendOptions):
       queues: waitlist.waiting(),
     }),
     connected: () => linked && !nc.isClosed(),
+    endStreams: () => events.close(),
     close: () => {
       stopListening()
+      events.close()
       waits.close()
       jobWaits.close()
       waitlist.close()

@@ -3,6 +3,7 @@ import { openApiRow } from './openapi.ts'
 import { agentRows } from './routes/agents.ts'
 import { allocationRows } from './routes/allocation.ts'
 import { bootRows } from './routes/boot.ts'
+import { eventRows } from './routes/events.ts'
 import { hostRows } from './routes/hosts.ts'
 import { imageRows } from './routes/images.ts'
 import { jobRows } from './routes/jobs.ts'
@@ -28,6 +29,7 @@ export function routes(version: string, self: Self = nobody(version)): AnyRow[] 
   const rows = [
     ...serviceRows(version),
     ...adminRows(self),
+    ...eventRows,
     ...serverRows,
     ...serverNodeRows,
     ...serverChangeRows,

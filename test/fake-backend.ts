@@ -267,6 +267,13 @@ export function fakeBackend(): FakeBackend {
     },
     waiting: () => fake.waiters,
     openTasks: () => 0,
+    events: {
+      read: async from => {
+        if (fake.broken) throw fake.broken
+        return { from: from ?? { cn: 0, vm: 0, host: 0, waitlist: 0, task: 0 }, unknown: [], stop: () => {} }
+      },
+      readers: () => 0,
+    },
     connected: () => fake.online,
   }
   return fake

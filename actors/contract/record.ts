@@ -51,6 +51,8 @@ export const Recent = v.object({
   from: v.string(),
   to: v.string(),
   count: v.number(),
+  /** Revision of the record that it came with; absent: the record's own. */
+  revision: v.optional(v.number()),
 })
 
 export const ActorRecord = v.object({

@@ -91,4 +91,5 @@ const links = {
   hosts: '/hosts',
   networks: '/networks',
   machines: '/machines',
+  events: '/events',
 }

@@ -30,6 +30,8 @@ export interface FollowOptions {
   headersOnly?: boolean
   /** Changes from now on, without the values that are there. */
   updatesOnly?: boolean
+  /** Changes after this revision, in order and also after an interruption; a key that changed several times is told once, as it is. */
+  after?: number
   /** One key instead of all. */
   key?: string
   warn?: (problem: string, error: unknown) => void
@@ -56,13 +58,13 @@ export function follow(options: FollowOptions): Follower {
   const { nc, bucket, onChange, onReset, onCaughtUp, headersOnly = false, updatesOnly = false, warn } = options
   const stream = streamOf(bucket)
   const row: BucketOptions = BUCKETS[bucket]
-  const resumable = !row.keyTtl && row.maxAgeMs === undefined
+  const resumable = options.after !== undefined || (!row.keyTtl && row.maxAgeMs === undefined)
   const filter = options.key ? keySubject(bucket, options.key) : allKeys(bucket)
   let closed = false
   let generation = 0
   let subscription: Subscription | undefined
   let consumer = ''
-  let position = 0
+  let position = options.after ?? 0
   let delivered = 0
   let caughtUp = false
   let heardAt = performance.now()
@@ -96,7 +98,7 @@ export function follow(options: FollowOptions): Follower {
     const inbox = createInbox(inboxPrefixOf(nc))
     delivered = 0
     consumer = `f${inbox.slice(inbox.lastIndexOf('.') + 1)}`
-    const resume = position > 0 && resumable
+    const resume = options.after !== undefined || (position > 0 && resumable)
     if (position > 0 && !resume && !updatesOnly) onReset?.()
     subscription = nc.subscribe(inbox, {
       callback: (error, message) => {

@@ -76,7 +76,13 @@ const processes = {
   /** Keeps the fleet in memory and tries a claim at the node it has chosen. */
   allocator: (): Rights => ({
     publish: [pattern.commands('cn'), ...records.flatMap(reading), jetStreamInfo],
-    subscribe: [...ALLOCATOR_CALLS.map(subject.allocator), subject.metrics(), pattern.heartbeats(), microApi, ownInbox('allocator')],
+    subscribe: [
+      ...ALLOCATOR_CALLS.map(subject.allocator),
+      subject.metrics(),
+      pattern.heartbeats(),
+      microApi,
+      ownInbox('allocator'),
+    ],
     responses: { max: 1, expires: '1m' },
   }),
 }

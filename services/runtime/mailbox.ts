@@ -196,6 +196,7 @@ export function createMailboxes(deps: MailboxDeps): Mailboxes {
     if (cell.seen === told) cell.seen = revision
     cell.record = value as ActorRecord | undefined
     cell.revision = revision
+    date(cell)
     cell.loaded = true
     deps.known(cell.kind, cell.id, cell.record)
   }
@@ -252,6 +253,7 @@ export function createMailboxes(deps: MailboxDeps): Mailboxes {
     deps.step?.('committed', `${kind}.${id}`)
     cell.record = record
     cell.revision = revision
+    date(cell)
     if (cell.seen > revision) cell.loaded = false
     deps.known(kind, id, record)
     deps.committed({ kind, id, record, revision, transitions })
@@ -318,6 +320,18 @@ interface Plan {
   puts: SidePut[]
   transitions: NonNullable<Decision['transition']>[]
   answers: { item: Item; decision: Decision }[]
+}
+
+/**
+ * Notes in memory with which revision the newest transitions came. The next commit stores it, so that whoever reads the record later can tell
+ * what happened after a revision that he has seen.
+ */
+function date({ record, revision }: Cell): void {
+  for (let at = (record?.recent.length ?? 0) - 1; at >= 0; at--) {
+    const transition = record!.recent[at]!
+    if (transition.revision !== undefined) return
+    transition.revision = revision
+  }
 }
 
 /** No PubAck within this time means unknown. */
