@@ -17,8 +17,18 @@ type ReportedEvent = Stamp & {
 }
 type AdoptEvent = Stamp & { type: 'adopt' } & VerbParams<'vm', 'adopt'>
 type VanishedEvent = Stamp & { type: 'vanished'; server_uuid: string; seen_at: number }
-type MigrationEvent = Stamp & ({ type: 'migrate_abort'; force: boolean } | { type: 'migrate_finish' | 'clear_leftovers' })
-export type VmEvent = MigrationEvent | OperationEvent | CreateEvent | AdoptEvent | EndedEvent | ReportedEvent | VanishedEvent | LostServerEvent | Refused
+type MigrationEvent = Stamp &
+  ({ type: 'migrate_abort'; force: boolean } | { type: 'migrate_finish' | 'clear_leftovers' })
+export type VmEvent =
+  | MigrationEvent
+  | OperationEvent
+  | CreateEvent
+  | AdoptEvent
+  | EndedEvent
+  | ReportedEvent
+  | VanishedEvent
+  | LostServerEvent
+  | Refused
 
 /** The operation of a verb; null for events that ask for none. */
 export function operationOf(event: VmEvent): Operation | null {
@@ -32,8 +42,8 @@ export function operationOf(event: VmEvent): Operation | null {
 export const reqId = (event: Stamp) => (event.req_id === undefined ? {} : { req_id: event.req_id })
 
 /**
- * The operation as its VM's record remembers it: without metadata, tags, manifest and script, which its task has already and which, times all that may
- * wait, would make the record larger than a message may be.
+ * The operation as its VM's record remembers it: without metadata, tags, manifest and script, which its task has already and which,
+ * times all that may wait, would make the record larger than a message may be.
  */
 export function remembered(operation: Operation): Operation {
   const { changes, update: _, manifest: __, prepare_image_script: ___, ...params } = operation.params

@@ -52,6 +52,10 @@ export interface Images {
   /** Does something while these images stay: `remove` refuses them. */
   using<T>(names: readonly string[], action: () => Promise<T>): Promise<T>
   list(hypervisor: Hypervisor): Promise<Image[]>
+  /** Remembers an image of the pool that was made here: `source` says of what. */
+  made(name: string, origin: Digests & { source: string; manifest: Record<string, unknown> }): Promise<void>
+  /** A file for what is made of an image on its way; it goes with the image. */
+  partOf(name: string): Promise<string>
   /** ImageInUse, naming VMs. An absent image is success. */
   remove(name: string, doing: Pick<Doing, 'hypervisor' | 'signal'>): Promise<void>
 }
@@ -66,7 +70,14 @@ export interface ImagesOptions {
   retryMs?: number
 }
 
-const Origin = v.object({ name: v.string(), source: v.string(), created: v.string(), ...digests })
+const Origin = v.object({
+  name: v.string(),
+  source: v.string(),
+  created: v.string(),
+  ...digests,
+  /** Of an image that was made here. */
+  manifest: v.optional(v.record(v.string(), v.unknown())),
+})
 type Origin = v.InferOutput<typeof Origin>
 
 /** Most bytes of an image where nobody says otherwise. */
@@ -186,7 +197,10 @@ export async function openImages(options: ImagesOptions): Promise<Images> {
   }
 
   async function remember(name: string, { url, digests }: ImageSource): Promise<void> {
-    const origin = { name, source: url, created: new Date().toISOString(), ...digests }
+    await keep(name, { name, source: url, created: new Date().toISOString(), ...digests })
+  }
+
+  async function keep(name: string, origin: Origin): Promise<void> {
     await writeDurable(join(origins, `${name}.json`), `${JSON.stringify(origin, null, 2)}\n`)
   }
 
@@ -206,6 +220,11 @@ export async function openImages(options: ImagesOptions): Promise<Images> {
     list: async hypervisor => {
       const volumes = await hypervisor.listImages()
       return Promise.all(volumes.map(async volume => shown(volume, await originOf(volume.name))))
+    },
+    made: (name, origin) => keep(name, { name, created: new Date().toISOString(), ...origin }),
+    partOf: async name => {
+      await makeFolder(join(parts, name))
+      return join(parts, name, 'packed')
     },
     remove: (name, { hypervisor, signal }) =>
       alone(name, signal, async () => {

@@ -26,10 +26,14 @@ export interface DomainParts {
 
 const sparePorts = 8
 
+/** Where a QEMU guest agent in the guest is heard, if one runs there. */
+export const guestAgentName = 'org.qemu.guest_agent.0'
+const guestAgentChannel = xml`<channel type="unix"><target type="virtio" name="${guestAgentName}"/></channel>`
+
 export function domainXml(spec: VmSpec, parts: DomainParts): string {
   const real = parts.type !== 'test'
-  // One for each NIC, the SCSI controller and the balloon, then those for what is attached later.
-  const ports = spec.nics.length + 2 + sparePorts
+  // One for each NIC, the SCSI controller, the serial controller and the balloon, then those for what is attached later.
+  const ports = spec.nics.length + 3 + sparePorts
   return xml`<domain type="${parts.type}">
 <name>${spec.name}</name>
 <uuid>${spec.uuid.toLowerCase()}</uuid>
@@ -52,6 +56,7 @@ ${parts.diskPaths.map((path, n) => diskElement(path, spec.disks[n]?.slot ?? n))}
 ${spec.nics.map((nic, n) => networkInterface(nic.mac, parts.nics[n] as NicPlace))}
 <serial type="pty"><log file="${parts.consoleLog}" append="on"/><target port="0"/></serial>
 <console type="pty"><target type="serial" port="0"/></console>
+${real ? guestAgentChannel : undefined}
 <graphics type="vnc" port="-1" autoport="yes" listen="127.0.0.1"><listen type="address" address="127.0.0.1"/></graphics>
 <video><model type="vga"/></video>
 <memballoon model="virtio"/>

@@ -100,6 +100,13 @@ export function readSnapshot(text: string): ReadSnapshot {
   }
 }
 
+/** Whether the channel of that name has somebody at its other end, in the guest. */
+export function isChannelConnected(text: string, name: string): boolean {
+  const channels = children(child(root(text, 'domain'), 'devices'), 'channel')
+  const targets = channels.map(channel => child(channel, 'target'))
+  return targets.some(target => attribute(target, 'name') === name && attribute(target, 'state') === 'connected')
+}
+
 /** The folder or device a pool stands on. */
 export function readPoolPath(text: string): string | undefined {
   return textOf(child(root(text, 'pool'), 'target'), 'path')

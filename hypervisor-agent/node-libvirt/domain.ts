@@ -234,6 +234,16 @@ export class Domain {
     await this.#client.call('domain_set_metadata', args, options)
   }
 
+  /**
+   * A command of QEMU's guest agent, as JSON, and its answer: `{return: ...}`. Rejects with AGENT_UNRESPONSIVE where none is connected.
+   * Only QEMU's domains have one. `waitS`: how long the guest may take.
+   */
+  async agentCommand(command: object, waitS: number, options?: CallOptions): Promise<unknown> {
+    const args = { dom: this.#wire, cmd: JSON.stringify(command), timeout: waitS, flags: 0 }
+    const { result } = await this.#client.call('domain_agent_command', args, options)
+    return JSON.parse(result ?? 'null')
+  }
+
   async isActive(options?: CallOptions): Promise<boolean> {
     return (await this.#client.call('domain_is_active', { dom: this.#wire }, options)).active !== 0
   }

@@ -23,7 +23,8 @@ export type { Affect, Flags } from './flags.ts'
 export { type DomainStats, Hypervisor, type NodeInfo, type NodeMemory, type StatsOptions } from './hypervisor.ts'
 export type { Load } from './link.ts'
 export { Network } from './network.ts'
-export type { Events as WireEvents, Procedures } from './protocol-types.ts'
+export type { Procedures } from './protocol.ts'
+export type { Events as WireEvents } from './protocol-types.ts'
 export { DomainSnapshot } from './snapshot.ts'
 export type {
   DomainEventDetail,

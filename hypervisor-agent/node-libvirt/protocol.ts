@@ -3,7 +3,7 @@
  * a procedure looks here; nothing else in the package knows a number.
  */
 import table from './protocol.json' with { type: 'json' }
-import type { Events, Procedures } from './protocol-types.ts'
+import type { Events, Procedures as Generated, NonnullDomain } from './protocol-types.ts'
 
 /** A type's place on the wire: a primitive or a structure's name, or one of the combinations. */
 export type Layout = string | ['opaque' | 'bytes', number] | ['list' | 'array', Layout, number] | ['optional', Layout]
@@ -20,8 +20,56 @@ export interface ProtocolTable {
   procedures: Record<string, { number: number; args: string | null; ret: string | null; event: string | null }>
 }
 
-export const protocol = table as unknown as ProtocolTable
+/** What is not in the table: of libvirt's program for QEMU alone (qemu_protocol.x) only this call is needed. */
+const qemu = {
+  program: 0x20008087,
+  types: {
+    domain_agent_command_args: [
+      ['dom', 'nonnull_domain'],
+      ['cmd', 'string'],
+      ['timeout', 'int'],
+      ['flags', 'uint'],
+    ],
+    domain_agent_command_ret: [['result', ['optional', 'string']]],
+  } satisfies Record<string, Type>,
+  procedures: {
+    domain_agent_command: { number: 3, args: 'domain_agent_command_args', ret: 'domain_agent_command_ret' },
+  },
+} as const
 
+/** The calls above with their types. */
+interface QemuProcedures {
+  domain_agent_command: {
+    args: { dom: NonnullDomain; cmd: string; timeout: number; flags: number }
+    ret: { result: string | null }
+  }
+}
+
+const generated = table as unknown as ProtocolTable
+export const protocol: ProtocolTable = { ...generated, types: { ...generated.types, ...(qemu.types as object) } }
+
+/** Programs whose packets are understood; all have the same version. */
+export const programs: readonly number[] = [protocol.program, qemu.program]
+
+/** Where a call goes, and how it looks on the wire. */
+export function procedureOf(name: ProcedureName): Wire {
+  if (Object.hasOwn(qemu.procedures, name)) {
+    return { program: qemu.program, ...qemu.procedures[name as keyof QemuProcedures] }
+  }
+  const found = protocol.procedures[name]
+  if (!found) throw new TypeError(`libvirt has no procedure ${name}`)
+  return { program: protocol.program, ...found }
+}
+
+interface Wire {
+  program: number
+  number: number
+  args: string | null
+  ret: string | null
+}
+
+/** Everything that a client calls. */
+export type Procedures = Generated & QemuProcedures
 /** A procedure that a client calls. */
 export type ProcedureName = keyof Procedures
 /** A message that the server sends by itself. */

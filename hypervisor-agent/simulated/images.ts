@@ -11,6 +11,10 @@ export interface SimulatedImage {
   format: string
   size_bytes: number
   allocated_bytes: number
+  /** What a disk made from it holds. */
+  content?: string
+  /** The image it stands on. */
+  origin?: string
 }
 
 export interface ImageStore {
@@ -54,8 +58,10 @@ export interface SimulatedPool {
 }
 
 export function simulatedImages({ store, guests, freeBytes, call }: SimulatedPool): ImageVolumes {
-  const usersOf = (name: string) =>
-    [...guests()].filter(({ spec }) => spec.disks.some(disk => disk.image === name)).map(({ spec }) => spec.uuid)
+  const usersOf = (name: string) => [
+    ...[...guests()].filter(({ spec }) => spec.disks.some(disk => disk.image === name)).map(({ spec }) => spec.uuid),
+    ...[...store.images].filter(([, image]) => image.origin === name).map(([image]) => image),
+  ]
   const checkName = (name: string) => {
     if (v.is(ImageName, name) && !vmDisk.test(name)) return
     throw new HypervisorError('InvalidArgument', `${name} is no name for an image`)
@@ -63,7 +69,10 @@ export function simulatedImages({ store, guests, freeBytes, call }: SimulatedPoo
   return {
     listImages: () =>
       call('listImages', undefined, () =>
-        [...store.images].map(([name, image]) => ({ name, ...image, used_by: usersOf(name) })),
+        [...store.images].map(([name, { format, size_bytes, allocated_bytes }]) => ({
+          ...{ name, format, size_bytes, allocated_bytes },
+          used_by: usersOf(name),
+        })),
       ),
     installImage: (name, file, { signal, progress }) =>
       call('installImage', undefined, () => {

@@ -14,6 +14,7 @@ import { suite } from '../suite.ts'
 import { type Node, offer, simulatedNode, vmSpec } from './agent-fixture.ts'
 import { CHANGE_CASES } from './change-cases.ts'
 import { SERVER_CASES } from './server-cases.ts'
+import { IMAGE_CASES } from './image-cases.ts'
 import { SNAPSHOT_CASES } from './snapshot-cases.ts'
 
 const test = suite('agent tasks')
@@ -273,6 +274,7 @@ const cases: Case[] = [
   },
   ...CHANGE_CASES,
   ...SNAPSHOT_CASES,
+  ...IMAGE_CASES,
   ...SERVER_CASES,
   { task: 'nop', name: 'sleeps and succeeds', params: () => ({ sleep: 0.02 }), check: async () => {} },
   {

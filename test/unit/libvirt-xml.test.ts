@@ -3,13 +3,7 @@ import fc from 'fast-check'
 import * as assert from 'uvu/assert'
 import * as v from 'valibot'
 import { VmSpec } from '../../actors/contract/vm.ts'
-import {
-  domainXml,
-  installerXml,
-  networkXml,
-  poolXml,
-  volumeXml,
-} from '../../hypervisor-agent/libvirt/domain-xml.ts'
+import { domainXml, installerXml, networkXml, poolXml, volumeXml } from '../../hypervisor-agent/libvirt/domain-xml.ts'
 import { readMetadata, vmMetadata } from '../../hypervisor-agent/libvirt/vm-metadata.ts'
 import { escapeXml, unescapeXml, xml } from '../../hypervisor-agent/libvirt/xml.ts'
 import { readDomain, readNetwork, readPoolPath, readVolume } from '../../hypervisor-agent/libvirt/xml-reading.ts'
@@ -118,8 +112,8 @@ test('there are spare PCIe ports beyond those the devices take', () => {
     built(
       spec({ nics: Array.from({ length: nics }, (_, n) => ({ mac: `52:54:00:00:00:0${n}`, network: 'a' })) }),
     ).match(/pcie-root-port/g)?.length
-  assert.is(ports(0), 10)
-  assert.is(ports(3), 13)
+  assert.is(ports(0), 11)
+  assert.is(ports(3), 14)
 })
 
 test('VNC listens on the loopback, the console is logged and appended to', () => {
@@ -201,6 +195,7 @@ test('networks, volumes and pools escape what they are told, and are read back',
       path: '/v',
       format: 'raw',
       capacityBytes: 7,
+      allocationBytes: 0,
     },
   )
   assert.is(readPoolPath(poolXml({ name: 'x', path })), path)

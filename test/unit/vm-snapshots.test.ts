@@ -1,4 +1,4 @@
-/** Snapshots in the machine of a VM and at the gateway: names, the states while they are worked on, and where they leave the VM. */
+/** Snapshots and images of a VM in its machine and at the gateway: names, states while they are worked on, where they leave the VM. */
 import * as assert from 'uvu/assert'
 import { snapshotNameAt } from '../../actors/contract/snapshot.ts'
 import * as backends from '../fake-backend.ts'
@@ -21,6 +21,7 @@ test('each verb has a state of its own and leaves the VM as its node then sees i
     ['create_snapshot', 'snapshotting', 'running'],
     ['rollback_snapshot', 'rolling_back', 'stopped'],
     ['delete_snapshot', 'deleting_snapshot', 'running'],
+    ['create_image', 'imaging', 'running'],
   ] as const
   for (const [verb, during, after] of cases) {
     const fleet = running()
@@ -95,6 +96,40 @@ test('names that could be paths, options or nothing are refused before anybody i
     backend.calls.filter(({ kind }) => kind === 'vm'),
     [],
   )
+})
+
+test('every parameter of an image that is wrong is told at once', async () => {
+  const { ask, backend } = backends.fakeGateway(preparedBackend())
+  const images = path.replace('snapshots', 'images')
+  const bad = {
+    compression: 'zip',
+    imgapi_url: 'file:///etc/passwd',
+    incremental: 'perhaps',
+    prepare_image_script: 7,
+    manifest: { uuid: '../x' },
+  }
+  const { status, body } = await ask('POST', images, { body: bad })
+  assert.is(status, 400)
+  const fields = body.errors.map((error: { field: string }) => error.field)
+  assert.equal(fields.sort(), ['compression', 'imgapi_url', 'incremental', 'manifest.uuid', 'prepare_image_script'])
+  assert.is((await ask('POST', images, { body: {} })).status, 400)
+  assert.equal(
+    backend.calls.filter(({ kind }) => kind === 'vm'),
+    [],
+  )
+})
+
+test('a script does not stay in the record of its VM', () => {
+  const fleet = running()
+  const script = 'x'.repeat(60_000)
+  const params = { manifest: { uuid: 'img', notes: script }, prepare_image_script: script }
+  fleet.command('vm', VM, 'create_image', { task_id: taskId(50), params })
+  for (let n = 51; n < 60; n++) fleet.command('vm', VM, 'create_image', { task_id: taskId(n), params })
+  const bytes = JSON.stringify({ ...fleet.record('vm', VM), outbox: [] }).length
+  assert.ok(bytes < 16_384, `${bytes} bytes`)
+  fleet.settle()
+  assert.is(fleet.tasks.get(taskId(50))?.params?.['prepare_image_script'], script)
+  assert.is(fleet.tasks.get(taskId(59))?.params?.['prepare_image_script'], script)
 })
 
 test.run()
