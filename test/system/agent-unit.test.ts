@@ -1,13 +1,12 @@
 // The agent as its package installs it, under a real systemd: enrolled by the printed commands, ready, hardened, killed by
 // its watchdog when it hangs, and unmoved by a restart of libvirtd.
-import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { equal, match, not, ok } from 'uvu/assert'
-import { buildAgentPackage, buildBundles } from '../../scripts/build.ts'
 import { eventually } from '../eventually.ts'
 import { suite } from '../suite.ts'
-import { command } from './lab/command.ts'
+import { enrollAgent, installAgent } from './lab/agent-on-node.ts'
 import { whyNoLab } from './lab/lab.ts'
 import { type Muster, startMuster } from './lab/muster.ts'
 import { type SystemdNode, startSystemdNode } from './lab/nspawn.ts'
@@ -17,7 +16,6 @@ const reason = process.env['SYSTEM_TESTS'] === 'required' ? undefined : await wh
 const inner = suite("the agent's unit")
 const test = reason ? skipping(inner, reason) : inner
 const serverUuid = '5a1d9e4c-0b7e-4d0c-9a53-6f2c1e8b7d30'
-const enrollMain = new URL('../../scripts/enroll.ts', import.meta.url).pathname
 
 let folder: string
 let muster: Muster
@@ -55,19 +53,9 @@ test(
 test(
   'the package installs, and after the commands that enroll prints the agent is ready and its server runs',
   async () => {
-    await buildBundles(folder, ['agent'])
-    const packages = [await buildAgentPackage(folder), await nodePackage(folder)]
-    for (const [index, file] of packages.entries()) await copyFile(file, join(node.root, `root/${index}.deb`))
-    await node.run('dpkg', ['-i', '/root/1.deb', '/root/0.deb'])
+    await installAgent(node, folder)
     equal(await property('ActiveState'), 'inactive', 'it does not run before it is enrolled')
-    const printed = await command(process.execPath, ['--import', 'tsx', enrollMain, serverUuid], {
-      env: { ...muster.env, NATS_URL: muster.natsUrl },
-    })
-    const there = printed.match(/## On that machine.*\n([\s\S]*?)\n## /)?.[1] ?? ''
-    const here = printed.match(/takes it up with: (kill .*)/)?.[1] ?? ''
-    await command('sh', ['-ec', here])
-    // The unit is Type=notify: `enable --now` returns when the agent has said that it is ready.
-    await node.run('sh', ['-ec', there], { timeoutMs: 90_000 })
+    await enrollAgent(node, muster, serverUuid)
     equal(await property('ActiveState'), 'active')
     equal(await property('NRestarts'), '0')
     await eventually(isRunning, { withinMs: 15_000, what: 'the server is running for the gateway' })
@@ -130,17 +118,3 @@ test('a stop is orderly and quick', async () => {
 })
 
 test.run()
-
-/** This Node as a package, since the release's own nodejs may be too old for the agent. */
-async function nodePackage(into: string): Promise<string> {
-  const root = join(into, 'nodejs')
-  await mkdir(join(root, 'DEBIAN'), { recursive: true })
-  const version = process.versions.node
-  await writeFile(
-    join(root, 'DEBIAN/control'),
-    `Package: nodejs\nVersion: ${version}\nArchitecture: amd64\nMaintainer: lab <lab@localhost>\nDescription: the running Node\n`,
-  )
-  const file = join(into, 'nodejs.deb')
-  await command('dpkg-deb', ['--root-owner-group', '-Znone', '--build', root, file])
-  return file
-}

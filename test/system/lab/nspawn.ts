@@ -3,12 +3,12 @@
  * once into `.cache/lab` and booted from a copy by systemd-nspawn in namespaces of its own. It has no network but loopback
  * unless asked for the host's, and guests cannot start in it (their cgroups are read-only there).
  */
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { chmod, copyFile, mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { eventually } from '../../eventually.ts'
-import { attempt, type CommandOptions, command } from './command.ts'
+import { type CommandOptions, command } from './command.ts'
 import { cacheFolder } from './guest-kernel.ts'
 
 export interface SystemdNode {
@@ -18,12 +18,16 @@ export interface SystemdNode {
   run(program: string, args?: readonly string[], options?: CommandOptions): Promise<string>
   /** Everything it printed while booting. */
   bootLog(): Promise<string>
+  /** How often it was booted. */
+  boots(): number
   stop(): Promise<void>
 }
 
 export interface SystemdNodeOptions {
   /** `host` shares the host's network, so that servers on its 127.0.0.1 can be reached. */
   network: 'private' | 'host'
+  /** Folders of the host that it shares. */
+  binds?: readonly string[]
 }
 
 // Installed by apt after debootstrap, whose own resolver does not see through alternatives like `default-logind | logind`.
@@ -38,7 +42,7 @@ const packages = [
 ]
 
 /** Boots a node and waits until systemd says running: 8 s, and about 80 s more the first time for building its Debian. */
-export async function startSystemdNode({ network }: SystemdNodeOptions): Promise<SystemdNode> {
+export async function startSystemdNode({ network, binds = [] }: SystemdNodeOptions): Promise<SystemdNode> {
   const pristine = await buildDebian()
   const root = join(cacheFolder, `node-${process.pid}`)
   await command('cp', ['-a', '--reflink=auto', pristine, root], { timeoutMs: 120_000 })
@@ -46,35 +50,46 @@ export async function startSystemdNode({ network }: SystemdNodeOptions): Promise
   await chmod(join(root, 'usr/bin/node'), 0o755)
   const logFile = `${root}.log`
   const log = await open(logFile, 'w')
-  const outer = spawn('unshare', [...unshared, 'systemd-nspawn', ...nspawnArguments(root, network)], {
-    stdio: ['ignore', log.fd, log.fd],
-    env: { ...process.env, ...(await cgroupVersion()) },
+  const env = { ...process.env, ...(await cgroupVersion()) }
+  let outer: ChildProcess
+  let boots = 0
+  let isStopping = false
+  const ended = new Promise<void>(resolve => {
+    const boot = () => {
+      boots += 1
+      outer = spawn('unshare', [...unshared, 'systemd-nspawn', ...nspawnArguments(root, network, binds)], {
+        stdio: ['ignore', log.fd, log.fd],
+        env,
+      })
+      outer.once('exit', code => {
+        if (code === rebooted && !isStopping) boot()
+        else resolve()
+      })
+    }
+    boot()
   })
-  const ended = new Promise<void>(resolve => outer.once('exit', () => resolve()))
-  await log.close()
   const bootLog = () => readFile(logFile, 'utf8')
   const stop = async () => {
+    isStopping = true
     // unshare takes its whole pid namespace with it, and with that everything inside.
     outer.kill('SIGKILL')
     await ended
+    await log.close()
     await rm(root, { recursive: true, force: true })
     await rm(logFile, { force: true })
     await rm(join(cacheFolder, `.#node-${process.pid}.lck`), { force: true })
   }
+  /** Its pid 1 as it is now. */
+  const init = () => eventually(() => initOf(outer.pid ?? 0), { withinMs: 20_000, what: 'systemd runs as pid 1' })
+  const run: SystemdNode['run'] = async (program, args = [], options = {}) =>
+    command('nsenter', ['-t', String(await init()), '-a', program, ...args], { timeoutMs: 60_000, ...options })
   try {
-    const init = await eventually(() => initOf(outer.pid ?? 0), { withinMs: 20_000, what: 'systemd starts as pid 1' })
-    const run: SystemdNode['run'] = (program, args = [], options = {}) =>
-      command('nsenter', ['-t', String(init), '-a', program, ...args], { timeoutMs: 60_000, ...options })
-    await eventually(
-      async () =>
-        (await attempt('nsenter', ['-t', String(init), '-a', 'systemctl', 'is-system-running']))?.trim() === 'running',
-      {
-        withinMs: 90_000,
-        everyMs: 250,
-        what: 'systemd is running',
-      },
-    )
-    return { root, run, bootLog, stop }
+    await eventually(async () => (await run('systemctl', ['is-system-running']).catch(() => '')).trim() === 'running', {
+      withinMs: 90_000,
+      everyMs: 250,
+      what: 'systemd is running',
+    })
+    return { root, run, bootLog, boots: () => boots, stop }
   } catch (error) {
     const said = (await bootLog()).slice(-2_000)
     await stop()
@@ -82,11 +97,15 @@ export async function startSystemdNode({ network }: SystemdNodeOptions): Promise
   }
 }
 
+/** How systemd-nspawn ends where it keeps no unit of its own and the node reboots: whoever started it starts it again. */
+const rebooted = 133
+
 const unshared = ['--mount', '--pid', '--fork', '--mount-proc', '--kill-child']
 
-function nspawnArguments(root: string, network: SystemdNodeOptions['network']): string[] {
+function nspawnArguments(root: string, network: SystemdNodeOptions['network'], binds: readonly string[]): string[] {
   const wanted = ['--register=no', '--keep-unit', '--quiet', '--machine=muster-node', '--resolv-conf=off', '-D', root]
-  return [...wanted, ...(network === 'private' ? ['--private-network'] : []), '--boot']
+  const shared = binds.map(folder => `--bind=${folder}`)
+  return [...wanted, ...(network === 'private' ? ['--private-network'] : []), ...shared, '--boot']
 }
 
 // Without the unified hierarchy on the host, systemd inside must be told not to look for it.
