@@ -1,7 +1,7 @@
 /**
- * The end of a server's record (ServerDelete): its open tasks fail, its VMs and hostnames are forgotten, its inventory goes. One decision
- * with all of it in the outbox, so that a crash in the middle leaves nothing behind. The node itself is not touched: one that goes on
- * reporting registers anew, and its VMs are discovered again.
+ * The end of a server's record (ServerDelete): its job and its open tasks fail, its VMs and hostnames are forgotten, its inventory goes.
+ * One decision with all of it in the outbox, so that a crash in the middle leaves nothing behind. The node itself is not touched: one
+ * that goes on reporting registers anew, and its VMs are discovered again.
  */
 import { rejection } from '../contract/errors.ts'
 import { newServer } from '../contract/new-server.ts'

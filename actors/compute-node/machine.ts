@@ -11,67 +11,47 @@
  */
 import { setup } from 'xstate'
 import { rejection } from '../contract/errors.ts'
-import type { TaskReport } from '../contract/messages.ts'
 import { newServer } from '../contract/new-server.ts'
-import { OPEN_TASKS_MAX, type OpenTask, type ServerContext } from '../contract/server.ts'
-import { TASKS, type TaskName } from '../contract/task.ts'
-import type { VerbParams } from '../contract/verbs.ts'
-import { type Effect, effect, type Refused, type Stamp } from '../effects.ts'
-import {
-  type ClaimEvent,
-  claimEffects,
-  dropClaim,
-  hasClaim,
-  isFresh,
-  refuseClaim,
-  takeClaim,
-  unclaimEffects,
-  useClaims,
-} from './claims.ts'
-import { DELETED_KEPT_MS, type DeleteEvent, deleteServer, forgotten } from './delete.ts'
+import { OPEN_TASKS_MAX, type ServerContext } from '../contract/server.ts'
+import { type Effect, effect } from '../effects.ts'
+import { claimEffects, dropClaim, hasClaim, isFresh, refuseClaim, takeClaim, unclaimEffects } from './claims.ts'
+import { DELETED_KEPT_MS, deleteServer, forgotten } from './delete.ts'
+import type { ServerEvent } from './events.ts'
 import {
   advance,
   cancel,
   isLate,
   isPaused,
   isRunningJob,
-  type JobEvent,
   refuseJob,
-  running,
   runLate,
+  running,
   runsSame,
   start,
   started,
-  taskEnded,
 } from './job-run.ts'
 import { endOrphan, failOrphan } from './orphans.ts'
 import { fromSysinfo } from './sysinfo.ts'
-import { createRecord, ending, endOf, offer, openTask, tellVm, type Failure } from './task-effects.ts'
-import { keepTold, settled, told } from './told.ts'
-import { changesOf, isChange, isServer, isTooLong, type RecordEvent, refuseTooLong } from './update.ts'
-
-type Of<V extends 'register' | 'task_add' | 'task_release' | 'task_fail' | 'task_note' | 'task_done' | 'task_drop'> = Stamp & { type: V } & VerbParams<'cn', V>
-type Report = Stamp & { type: 'report'; reported_at: number } & Omit<TaskReport, 'at'>
-export type ServerEvent =
-  | Of<'register'>
-  | Of<'task_add'>
-  | Of<'task_release'>
-  | Of<'task_fail'>
-  | Of<'task_note'>
-  | Of<'task_done'>
-  | Of<'task_drop'>
-  | (Stamp & { type: 'heard' | 'silent' })
-  | (Stamp & { type: 'accept_limit' | 'run_limit'; task_id: string })
-  | Report
-  | ClaimEvent
-  | (Stamp & { type: 'pause' | 'resume' })
-  | JobEvent
-  | RecordEvent
-  | DeleteEvent
-  | Refused
-
-/** Beyond an agent's own limit of a task, before the compute node ends it in its place. */
-const RUN_GRACE_MS = 60_000
+import { openTask } from './task-effects.ts'
+import {
+  accept,
+  addTask,
+  close,
+  endByReport,
+  endWell,
+  failTask,
+  giveUp,
+  noteProgress,
+  noteStep,
+  offerAndAnswer,
+  open,
+  recordRefusedTask,
+  refusePaused,
+  release,
+  startClock,
+} from './tasks.ts'
+import { keepSysinfo, settled } from './told.ts'
+import { changesOf, isChange, isServer, isTooLong, refuseTooLong } from './update.ts'
 
 const states = setup({
   types: {
@@ -100,7 +80,8 @@ const states = setup({
     isFreshClaim: ({ context, event }) => isFresh(context, event),
     hasClaim: ({ context, event }) => hasClaim(context, event),
     takesNothingNew: ({ context }) => isPaused(context),
-    isPaused: ({ context, event }) => isPaused(context) && 'task_id' in event && !openTask(context, event.task_id),
+    isPaused: ({ context, event }) =>
+      isPaused(context) && event.type === 'task_add' && !event.taken_over && !openTask(context, event.task_id),
     runsSame: ({ context, event }) => runsSame(context, event),
     runsJob: ({ context }) => context.job !== undefined,
     isRunningJob: ({ context, event }) => isRunningJob(context, event),
@@ -281,156 +262,12 @@ export const computeNodeMachine = states.createMachine({
           actions: [states.assign(({ context }) => settled(context, {}, { wasUnknown: true })), heard],
         },
         silent: { actions: [heard] },
-        job_start: [
-          ...startJob.slice(0, 2),
-          { actions: [refuseNotRunning] },
-        ],
+        job_start: [...startJob.slice(0, 2), { actions: [refuseNotRunning] }],
         claim: { actions: [refuseNotRunning] },
       },
     },
   },
 })
 
-// Changes of the context.
-
-function open({ context, event }: { context: ServerContext; event: ServerEvent }): Partial<ServerContext> {
-  if (event.type !== 'task_add') return {}
-  const task: OpenTask = {
-    task: event.task,
-    vm_uuid: event.vm_uuid ?? null,
-    state: event.held ? 'held' : 'offered',
-    at: event.at,
-    ...(event.req_id === undefined ? {} : { req_id: event.req_id }),
-  }
-  const used = event.task === 'machine_create' ? useClaims(context, event.vm_uuid) : {}
-  return { open: { ...context.open, [event.task_id]: task }, ...used }
-}
-
-function release({ context, event }: { context: ServerContext; event: ServerEvent }): Partial<ServerContext> {
-  return 'task_id' in event ? moved(context, event.task_id, 'offered') : {}
-}
-
-function accept({ context, event }: { context: ServerContext; event: ServerEvent }): Partial<ServerContext> {
-  return event.type === 'report' ? moved(context, event.id, 'accepted') : {}
-}
-
-function moved(context: ServerContext, taskId: string, state: OpenTask['state']): Partial<ServerContext> {
-  const task = openTask(context, taskId)
-  return task ? { open: { ...context.open, [taskId]: { ...task, state } } } : {}
-}
-
-function close({ context, event }: { context: ServerContext; event: ServerEvent }): Partial<ServerContext> {
-  const { [taskIdOf(event)]: _ended, ...rest } = context.open
-  return { open: rest, ...told(context, event), ...taskEnded(context, taskIdOf(event), outcomeOf(event)) }
-}
-
-// Effects.
-
-function keepSysinfo(context: ServerContext, event: ServerEvent): Effect[] {
-  if (event.type !== 'register') return []
-  return [{ type: 'put', bucket: 'inventory', key: `${context.uuid}.sysinfo`, value: event.sysinfo }, ...reply({})]
-}
-
-function addTask(context: ServerContext, event: ServerEvent): Effect[] {
-  if (event.type !== 'task_add') return []
-  const offered: Effect[] = event.held ? [] : offer(context, event.task_id, event.at)
-  const kept: Effect[] = event.taken_over
-    ? [{ type: 'patch', bucket: 'task', key: event.task_id, while: { status: 'active' }, patch: { server_uuid: context.uuid } }]
-    : [createRecord(context, event)]
-  return [...kept, ...offered, ...reply({ id: event.task_id })]
-}
-
-function recordRefusedTask(context: ServerContext, event: ServerEvent): Effect[] {
-  if (event.type !== 'task_add' || !event.failed) return []
-  return [createRecord(context, event, endOf(event.at, event.failed)), ...reply({ id: event.task_id })]
-}
-
-/** As a paused node agent refuses it; its VM hears of the end as of any other. */
-function refusePaused(context: ServerContext, event: ServerEvent): Effect[] {
-  if (event.type !== 'task_add') return []
-  const failure = rejection('AgentPaused')
-  return [
-    createRecord(context, event, endOf(event.at, failure)),
-    ...tellVm(event.vm_uuid, event.task_id, { failure }),
-    ...reply({ id: event.task_id }),
-  ]
-}
-
-function offerAndAnswer(context: ServerContext, event: ServerEvent): Effect[] {
-  return [...offer(context, taskIdOf(event), event.at), ...reply({})]
-}
-
-function startClock(context: ServerContext, event: ServerEvent): Effect[] {
-  if (event.type !== 'report') return []
-  const limitMs = TASKS[openTask(context, event.id)?.task as TaskName]?.limitMs ?? 0
-  return [
-    { type: 'withdraw', task_id: event.id },
-    { type: 'cancel_timer', name: `accept_${event.id}` },
-    {
-      type: 'set_timer',
-      name: `run_${event.id}`,
-      at: event.at + limitMs + RUN_GRACE_MS,
-      event: { type: 'run_limit', task_id: event.id },
-    },
-    ...reply({ go: true }),
-  ]
-}
-
-function noteProgress(_context: ServerContext, event: ServerEvent): Effect[] {
-  if (event.type !== 'report') return []
-  const patch = {
-    ...(event.progress === undefined ? {} : { progress: event.progress }),
-    ...(event.step ? { step: event.step } : {}),
-  }
-  return [{ type: 'patch', bucket: 'task', key: event.id, while: { status: 'active' }, patch }, ...reply({ go: true })]
-}
-
-function endByReport(context: ServerContext, event: ServerEvent): Effect[] {
-  if (event.type !== 'report') return []
-  const end = { ...outcomeOf(event), ended_at: event.reported_at }
-  return [...ending(context, event.id, event.at, end), ...keepTold(context, event), ...reply({ go: false })]
-}
-
-function failTask(context: ServerContext, event: ServerEvent): Effect[] {
-  return [...giveUp(context, event), ...reply({})]
-}
-
-/** A composed task, as its VM tells it. */
-function noteStep(_context: ServerContext, event: ServerEvent): Effect[] {
-  if (event.type !== 'task_note') return []
-  const { progress, step } = event
-  const patch = { progress, step }
-  return [{ type: 'patch', bucket: 'task', key: event.task_id, while: { status: 'active' }, patch }, ...reply({})]
-}
-
-function endWell(context: ServerContext, event: ServerEvent): Effect[] {
-  if (event.type !== 'task_done') return []
-  return [...ending(context, event.task_id, event.at, { result: event.result }), ...reply({})]
-}
-
-function giveUp(context: ServerContext, event: ServerEvent): Effect[] {
-  return ending(context, taskIdOf(event), event.at, outcomeOf(event))
-}
-
-/** What a task has come to, by the event that ended it. */
-function outcomeOf(event: ServerEvent): { failure?: Failure; result?: unknown } {
-  switch (event.type) {
-    case 'task_fail':
-      return { failure: { code: event.code, message: event.message } }
-    case 'accept_limit':
-      return { failure: rejection('AgentNotConnected') }
-    case 'run_limit':
-      return { failure: rejection('TaskTimedOut') }
-    case 'report':
-      return event.status === 'failure'
-        ? { failure: event.error ?? rejection('TaskFailed'), result: event.result }
-        : { result: event.result }
-    default:
-      return {}
-  }
-}
-
 const reply = (value: unknown): Effect[] => [{ type: 'reply', value }]
-const taskIdOf = (event: ServerEvent): string =>
-  'task_id' in event ? event.task_id : event.type === 'report' ? event.id : ''
 function noted(_: unknown, _params: { effects: Effect[] }): void {}

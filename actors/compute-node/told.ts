@@ -2,6 +2,7 @@
 import { isSysinfo, type ServerContext, type Sysinfo } from '../contract/server.ts'
 import type { TaskName } from '../contract/task.ts'
 import type { Effect } from '../effects.ts'
+import type { ServerEvent } from './events.ts'
 import { waitsForBoot } from './job-run.ts'
 import { fromSysinfo } from './sysinfo.ts'
 import { openTask } from './task-effects.ts'
@@ -18,6 +19,16 @@ const TELLING: ReadonlySet<string> = new Set<TaskName>([
 export function told(context: ServerContext, event: { type: string; at: number }): Partial<ServerContext> {
   const sysinfo = sysinfoIn(context, event)
   return sysinfo ? settled(context, fromSysinfo(context, sysinfo, event.at, false), { wasUnknown: false }) : {}
+}
+
+/** The inventory of a node that registers. */
+export function keepSysinfo(context: ServerContext, event: ServerEvent): Effect[] {
+  if (event.type !== 'register') return []
+  const key = `${context.uuid}.sysinfo`
+  return [
+    { type: 'put', bucket: 'inventory', key, value: event.sysinfo },
+    { type: 'reply', value: {} },
+  ]
 }
 
 export function keepTold(context: ServerContext, event: { type: string; at: number }): Effect[] {
