@@ -30,9 +30,10 @@ export const machine_reprovision: TaskHandler<'machine_reprovision'> = {
       context.progress(80, 'start')
       await context.once('started', () => hypervisor.startVm(uuid))
     }
+    const looked = await lookAt(context, uuid)
     await context.once('done', () => true)
     const leftOver = await sweep(context, uuid)
-    return { ...(await lookAt(context, uuid)), wanted: wantedOf(wanted), ...leftOver }
+    return { ...looked, wanted: wantedOf(wanted), ...leftOver }
   },
   undo: async (context, { uuid }) => {
     const plan = await context.once<RunningPlan | null>('may_begin', () => null)

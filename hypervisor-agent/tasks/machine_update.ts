@@ -13,8 +13,11 @@ export const machine_update: TaskHandler<'machine_update'> = {
     context.progress(5, 'check')
     const plan = await mayBegin(context, () => planOf(context, uuid, changes))
     const applied = await apply(context, uuid, plan)
+    const looked = await lookAt(context, uuid)
+    // From here on it is as wanted, and is not taken back.
+    await context.once('done', () => true)
     const leftOver = await sweep(context, uuid)
-    return { ...(await lookAt(context, uuid)), applied, wanted: wantedOf(plan.wanted), ignored, ...leftOver }
+    return { ...looked, applied, wanted: wantedOf(plan.wanted), ignored, ...leftOver }
   },
   undo: async (context, { uuid }) => takeBack(context, uuid),
 }
@@ -40,7 +43,7 @@ async function planOf(
 }
 
 /** Makes the VM what is wanted, and says when each part of it is so. May happen twice. */
-export async function apply(
+async function apply(
   context: TaskContext,
   uuid: string,
   { before, wanted }: Plan,
@@ -53,13 +56,11 @@ export async function apply(
   const outcome = await hypervisor.reshapeVm(uuid, wanted, { parts })
   context.progress(80, 'grow_disks')
   for (const disk of resizedDisks(before, wanted)) await hypervisor.resizeDisk(uuid, disk.slot, disk.size_mib)
-  // From here on it is as wanted, and is not taken back.
-  await context.once('done', () => true)
   return appliedWhen(parts, outcome)
 }
 
 /** The same way back. What was never begun, and what is done, stays. */
-export async function takeBack(context: TaskContext, uuid: string): Promise<void> {
+async function takeBack(context: TaskContext, uuid: string): Promise<void> {
   const plan = await context.once<Plan | null>('may_begin', () => null)
   if (!plan || (await context.once('done', () => false))) return
   const { before, wanted } = plan

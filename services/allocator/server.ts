@@ -65,7 +65,7 @@ export function fleetVm(state: string, vm: VmContext): FleetVm | undefined {
     owner_uuid: owner_uuid ?? NOBODY,
     brand,
     counts: true,
-    max_physical_memory: ram,
+    max_physical_memory: Math.max(ram, memoryToBe(vm)),
     cpu_cap: capOf(vm),
     quota: quota ?? undefined,
     alias: alias ?? undefined,
@@ -73,6 +73,13 @@ export function fleetVm(state: string, vm: VmContext): FleetVm | undefined {
     docker: docker_id !== undefined,
     docker_id,
   }
+}
+
+/** Memory that an update in flight asks for, MiB: room is taken from the moment it is promised. */
+function memoryToBe({ operation }: VmContext): number {
+  const changes = operation?.verb === 'update' ? operation.params['changes'] : undefined
+  const { memory_mib } = (changes ?? {}) as { memory_mib?: unknown }
+  return typeof memory_mib === 'number' ? memory_mib : 0
 }
 
 /** A domain cannot use more than its vcpus: what has no cap has that one. */
@@ -92,4 +99,13 @@ export function flightOfClaim(serverUuid: string, claimId: string, claim: Claim)
   const { vm_uuid, owner_uuid, brand, ram, cpu_cap, quota } = claim
   const extra = { owner_uuid, brand, max_physical_memory: ram, cpu_cap, quota }
   return { uuid: claimId, server_uuid: serverUuid, id: vm_uuid, exact: true, extra }
+}
+
+/** A VM that is being migrated takes its place on the target too, from the moment that was asked for until it is there. */
+export function flightOfMigration(vm: VmContext): Flight | undefined {
+  const { uuid, server_uuid, owner_uuid, brand, ram, quota, migration } = vm
+  if (!migration || migration.target === server_uuid) return undefined
+  const extra = { owner_uuid: owner_uuid ?? NOBODY, brand, max_physical_memory: ram, cpu_cap: capOf(vm) }
+  const disk = quota === null ? {} : { quota }
+  return { uuid, server_uuid: migration.target, id: uuid, exact: true, extra: { ...extra, ...disk } }
 }
