@@ -73,8 +73,12 @@ async function throughXz(
     await Promise.all([take(xz.stdout), fed, ended])
   } catch (error) {
     xz.kill('SIGKILL')
+    const why = await ended.then(
+      () => undefined,
+      (reason: unknown) => reason,
+    )
     // What ended xz says more than the pipe it broke.
-    await Promise.race([ended, new Promise(resolve => setTimeout(resolve, 1_000))])
-    throw error
+    const isPipe = ['EPIPE', 'ERR_STREAM_PREMATURE_CLOSE'].includes((error as NodeJS.ErrnoException).code ?? '')
+    throw isPipe && why !== undefined ? why : error
   }
 }
