@@ -53,11 +53,13 @@ async function ask(domain: Domain, execute: string, given: object): Promise<unkn
   try {
     return await domain.agentCommand({ execute, arguments: given }, answerS, answerDeadline)
   } catch (error) {
-    const isAway = isLibvirtError(error, 'AGENT_UNRESPONSIVE') || isLibvirtError(error, 'AGENT_UNSYNCED')
-    if (!isAway && !isLibvirtError(error, 'ARGUMENT_UNSUPPORTED')) throw error
+    if (!away.some(code => isLibvirtError(error, code))) throw error
     const message = `no QEMU guest agent answers in VM ${domain.uuid}: ${(error as Error).message}`
     throw new HypervisorError('GuestAgentNotConnected', message, { cause: error })
   }
 }
+
+/** None is connected, it has stopped answering, the domain has no channel for one, or libvirt's driver knows none. */
+const away = ['AGENT_UNRESPONSIVE', 'AGENT_UNSYNCED', 'ARGUMENT_UNSUPPORTED', 'NO_SUPPORT'] as const
 
 const text = (base64: string): string => Buffer.from(base64, 'base64').toString()

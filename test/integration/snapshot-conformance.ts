@@ -1,4 +1,4 @@
-/** The part of the conformance suite about snapshots: what every hypervisor says and does, whatever is in the guests. */
+/** The part of the conformance suite about keeping VMs, as snapshots and as images: what every hypervisor says, whatever is in its guests. */
 import { randomUUID } from 'node:crypto'
 import * as assert from 'uvu/assert'
 import * as v from 'valibot'
@@ -12,7 +12,7 @@ export interface SnapshotSubject {
   test: Suite
   limit: { limitMs: number }
   hypervisor(): Hypervisor
-  define(more?: { alias: string }): Promise<VmSpec>
+  define(more?: { alias?: string; disks?: VmSpec['disks'] }): Promise<VmSpec>
   becomes(uuid: string, state: string): Promise<unknown>
   refuses(code: ErrorCode, call: Promise<unknown>): Promise<HypervisorError>
 }
@@ -137,6 +137,49 @@ export function snapshotClaims({ test, limit, hypervisor, define, becomes, refus
       await refuses('VmNotFound', list(uuid))
       await hypervisor().defineVm(wanted, { taskId: randomUUID() })
       assert.equal(await list(uuid), [])
+      await hypervisor().removeVm(uuid)
+    },
+    limit,
+  )
+
+  test(
+    'a stopped VM becomes an image once, from which another VM is made; a running one does not',
+    async () => {
+      const { uuid, disks } = await define()
+      const name = `image-${randomUUID()}`
+      const listed = async () => (await hypervisor().listImages()).find(image => image.name === name)
+      await hypervisor().startVm(uuid)
+      await becomes(uuid, 'running')
+      await refuses('VmNotStopped', hypervisor().captureImage(uuid, { name }))
+      await hypervisor().powerOff(uuid, { graceful: false })
+      await becomes(uuid, 'stopped')
+      await refuses('ImageHasNoOrigin', hypervisor().captureImage(uuid, { name, origin: 'no-such-image' }))
+      assert.is(await listed(), undefined)
+      await hypervisor().captureImage(uuid, { name })
+      await hypervisor().captureImage(uuid, { name })
+      assert.is((await listed())?.size_bytes, (disks[0]?.size_mib ?? 0) * 1024 ** 2)
+      const child = await define({ disks: [{ size_mib: disks[0]?.size_mib ?? 0, image: name }] })
+      assert.equal((await listed())?.used_by, [child.uuid])
+      await hypervisor().removeVm(child.uuid)
+      await hypervisor().removeImage(name)
+      await hypervisor().removeVm(uuid)
+      await refuses('ImageNotFound', hypervisor().readImage(name))
+      await refuses('VmNotFound', hypervisor().captureImage(uuid, { name }))
+    },
+    limit,
+  )
+
+  test(
+    'a VM without a guest agent says so',
+    async () => {
+      const { uuid } = await define()
+      const script = () => hypervisor().runInGuest(uuid, 'true', { timeoutMs: 1_000 })
+      assert.is(await hypervisor().hasGuestAgent(uuid), false)
+      await refuses('VmNotRunning', script())
+      await hypervisor().startVm(uuid)
+      await becomes(uuid, 'running')
+      assert.is(await hypervisor().hasGuestAgent(uuid), false)
+      await refuses('GuestAgentNotConnected', script())
       await hypervisor().removeVm(uuid)
     },
     limit,
