@@ -18,6 +18,7 @@ import { adminRows, type Self } from './routes/service-admin.ts'
 import { snapshotRows } from './routes/snapshots.ts'
 import { taskRows } from './routes/tasks.ts'
 import { ticketRows } from './routes/tickets.ts'
+import { vmMigrateRows } from './routes/vm-migrate.ts'
 import { vmUpdateRows } from './routes/vm-updates.ts'
 import { vmImageRows } from './routes/vm-images.ts'
 import { vmRows } from './routes/vms.ts'
@@ -38,6 +39,7 @@ export function routes(version: string, self: Self = nobody(version)): AnyRow[] 
     ...serverJobRows,
     ...jobRows,
     ...vmUpdateRows,
+    ...vmMigrateRows,
     ...vmRows,
     ...snapshotRows,
     ...vmImageRows,

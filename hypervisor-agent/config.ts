@@ -4,6 +4,7 @@ import { BridgeName, Uuid } from '../actors/contract/ids.ts'
 import { LogLevelName } from '../actors/contract/settings.ts'
 import { serversOf } from '../services/nats/connect.ts'
 import { givenSettings } from '../services/nats/settings.ts'
+import { defaultInstallerDir } from './agents/agents.ts'
 
 export interface AgentConfig {
   natsServers: string[]
@@ -25,7 +26,11 @@ export interface AgentConfig {
   }
   /** Nic tag -> bridge; absent where it was not given. */
   nicTags?: Record<string, string>
+  /** Where other agents, and callers, reach streams of this node. */
+  streams: { host: string; port: number }
   installAllow?: string[]
+  agentInstallAllow?: string[]
+  agentInstallDir: string
   /** Without a slash at the end. */
   imageService?: string
   imageMaxBytes: number
@@ -66,6 +71,9 @@ export function agentConfig(env: Readonly<Record<string, string | undefined>> = 
     ...(s.NATS_SEED_FILE ? { natsSeedFile: s.NATS_SEED_FILE } : {}),
     ...(s.SERVER_UUID ? { serverUuid: s.SERVER_UUID } : {}),
     ...(s.NIC_TAGS ? { nicTags: s.NIC_TAGS } : {}),
+    agentInstallDir: s.AGENT_INSTALL_DIR,
+    ...(s.AGENT_INSTALL_ALLOW ? { agentInstallAllow: s.AGENT_INSTALL_ALLOW } : {}),
+    streams: { host: s.STREAM_ADDRESS, port: s.STREAM_PORT },
     imageMaxBytes: s.IMAGE_MAX_GIB * 1024 ** 3,
     ...(s.IMGAPI_URL ? { imageService: s.IMGAPI_URL } : {}),
     ...(s.INSTALL_ALLOW ? { installAllow: s.INSTALL_ALLOW } : {}),
@@ -84,6 +92,17 @@ const whole = (min: number, max: number) =>
     v.minValue(min, `must be at least ${min}`),
     v.maxValue(max, `must be at most ${max}`),
   )
+
+const hostNames = v.pipe(
+  v.string(),
+  v.transform(text =>
+    text
+      .split(',')
+      .map(part => part.trim().toLowerCase())
+      .filter(Boolean),
+  ),
+  v.array(v.pipe(v.string(), v.regex(/^[a-z0-9.:[\]-]+$/, 'must be host names, comma separated'))),
+)
 
 const Settings = v.pipe(
   v.object({
@@ -133,18 +152,19 @@ const Settings = v.pipe(
         }),
       ),
     ),
-    INSTALL_ALLOW: v.optional(
+    STREAM_ADDRESS: v.optional(
       v.pipe(
         v.string(),
-        v.transform(text =>
-          text
-            .split(',')
-            .map(part => part.trim().toLowerCase())
-            .filter(Boolean),
-        ),
-        v.array(v.pipe(v.string(), v.regex(/^[a-z0-9.:[\]-]+$/, 'must be host names, comma separated'))),
+        v.ip('must be an address of this node that other nodes reach, such as 10.0.0.5'),
+        v.notValue('0.0.0.0', 'must be one address: others are told it'),
+        v.notValue('::', 'must be one address: others are told it'),
       ),
+      '127.0.0.1',
     ),
+    STREAM_PORT: v.optional(whole(0, 65_535), '0'),
+    INSTALL_ALLOW: v.optional(hostNames),
+    AGENT_INSTALL_ALLOW: v.optional(hostNames),
+    AGENT_INSTALL_DIR: v.optional(v.pipe(v.string(), v.startsWith('/', 'must be absolute')), defaultInstallerDir),
     IMGAPI_URL: v.optional(
       v.pipe(
         v.string(),

@@ -94,9 +94,12 @@ async function run(): Promise<void> {
         hypervisor,
         tools,
         openLink: () => openLink(nc, serverUuid),
+        streams: config.streams,
         log: log.child({ server_uuid: serverUuid }),
         ...(config.installAllow ? { installAllow: config.installAllow } : {}),
         imageMaxBytes: config.imageMaxBytes,
+        agentInstallDir: config.agentInstallDir,
+        ...(config.agentInstallAllow ? { agentInstallAllow: config.agentInstallAllow } : {}),
         ...(config.imageService ? { imageService: config.imageService } : {}),
       }),
     )

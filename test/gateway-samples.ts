@@ -115,6 +115,12 @@ export const SAMPLES: Record<string, Sample> = {
   VmReboot: { method: 'POST', path: `${vm}/reboot`, body: {} },
   VmDestroy: { method: 'DELETE', path: vm },
   VmUpdate: { method: 'POST', path: `${vm}/update`, body: { ram: 1024 } },
+  VmMigrate: {
+    method: 'POST',
+    path: `${vm}/migrate`,
+    body: { migrationTask: { action: 'migrate', record: { target_server_uuid: OTHER_SERVER } } },
+    prepare: backend => backend.put.server({ uuid: OTHER_SERVER }),
+  },
   VmReprovision: { method: 'POST', path: `${vm}/reprovision`, body: { image_uuid: 'debian-13' } },
   VmNicsUpdate: {
     method: 'POST',

@@ -4,6 +4,7 @@
  */
 import type { Knobs } from '../../actors/allocation/fleet.ts'
 import { createIndex, type FleetIndex } from '../../actors/allocation/index.ts'
+import { isPaused } from '../../actors/compute-node/job-run.ts'
 import {
   type Claim,
   NO_SERVER,
@@ -16,7 +17,7 @@ import type { VmContext } from '../../actors/contract/vm.ts'
 import { parseInventoryKey } from '../nats/buckets.ts'
 import type { NatsConnection } from '../nats/connect.ts'
 import { openView, type View } from '../nats/view.ts'
-import { fleetServer, fleetVm, flightOfClaim, flightsOf, type StoredServer } from './server.ts'
+import { fleetServer, fleetVm, flightOfClaim, flightOfMigration, flightsOf, type StoredServer } from './server.ts'
 
 export interface Fleet {
   index: FleetIndex
@@ -98,7 +99,11 @@ export async function openFleet(
     }
   }
   each(servers, server)
-  each(vms, uuid => index.setVm(uuid, vms.get(uuid)))
+  each(vms, uuid => {
+    const stored = vms.get(uuid)
+    index.setVm(uuid, stored?.vm)
+    index.setFlight(uuid, stored?.leaving)
+  })
   each(queues, queue)
   inventory.onChange(({ key }) => {
     const uuid = parseInventoryKey(key)?.serverUuid
@@ -150,12 +155,16 @@ function projectServer(value: unknown): StoredServer | undefined {
   const { state = '', status = 'unknown', snapshot } = value as Stored
   if (!snapshot?.context || NO_SERVER.includes(state)) return undefined
   const { open: _, ...context } = snapshot.context as ServerContext
-  return { status, context: { ...context, open: {} } }
+  // A node that takes no tasks takes no VM, however much it has left.
+  return { status: isPaused(context as ServerContext) ? 'paused' : status, context: { ...context, open: {} } }
 }
 
 function projectVm(value: unknown) {
   const { state = '', snapshot } = value as Stored
-  return snapshot?.context ? fleetVm(state, snapshot.context as VmContext) : undefined
+  if (!snapshot?.context) return undefined
+  const context = snapshot.context as VmContext
+  const vm = fleetVm(state, context)
+  return vm && { vm, leaving: flightOfMigration(context) }
 }
 
 /** Of a status event only sizes: what VMs there are is told by their own records. */
