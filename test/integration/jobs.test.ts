@@ -116,6 +116,18 @@ test('a canceled drain lets tasks in again and reboots nothing', async () => {
   assert.is(world().power.boots(), boots)
 })
 
+test('a paused server takes no task and no VM until it is resumed, and twice is once', async () => {
+  const place = () => ask('POST', '/vms', { body: { ram: 128, quota: 1 } })
+  for (const _ of [1, 2]) assert.is((await ask('POST', `${one}/cn-agent/pause`)).status, 204)
+  assert.is((await task('POST', `${one}/nop`, {})).error.code, 'AgentPaused')
+  assert.equal([(await place()).status, (await place()).body.code], [409, 'NoAllocatableServersError'])
+  for (const _ of [1, 2]) assert.is((await ask('POST', `${one}/cn-agent/resume`)).status, 204)
+  const placed = await place()
+  assert.is(placed.status, 200, JSON.stringify(placed.body))
+  await ask('GET', `/tasks/${placed.body.id}/wait`)
+  assert.is((await task('DELETE', `${one}/vms/${placed.body.vm_uuid}`)).status, 'complete')
+})
+
 test('an agent stops a canceled task at once, though it has no progress to report', async () => {
   const made = await task('POST', `${one}/vms`, { ram: 128, quota: 1 })
   const vm = `${one}/vms/${made.vm_uuid}`

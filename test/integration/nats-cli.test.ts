@@ -18,7 +18,7 @@ import { createCaller } from '../../services/nats/caller.ts'
 import { connectNats, type NatsConnection } from '../../services/nats/connect.ts'
 import { isAnnounced } from '../../services/nats/micro.ts'
 import { provision } from '../../services/nats/provision.ts'
-import { ALLOCATOR_CALLS, KINDS, partitionOf, pattern, subject } from '../../services/nats/subjects.ts'
+import { AGENT_HEARS, ALLOCATOR_CALLS, KINDS, partitionOf, pattern, subject } from '../../services/nats/subjects.ts'
 import { eventually } from '../eventually.ts'
 import { freePorts, startNats, type TestNats } from '../nats.ts'
 import { suite } from '../suite.ts'
@@ -91,7 +91,7 @@ test('every subject that is published or asked has a command, and so has every p
     command: KINDS.map(kind => subject.command(kind, idOf[kind], 'get')),
     agentCall: [subject.agentCall(SERVER, 'sync')],
     heartbeat: [subject.heartbeat(SERVER)],
-    agent: [subject.agent(SERVER, 'task'), subject.agent(SERVER, 'read')],
+    agent: AGENT_HEARS.map(what => subject.agent(SERVER, what)),
     event: [subject.event('vm', VM)],
     machines: [subject.machines('vm')],
     metrics: [subject.metrics()],
@@ -256,14 +256,17 @@ async function fleet(): Promise<void> {
   variables['ACTOR_HOST'] = await first('lease')
   variables['VM'] = '4a000000-0000-4000-8000-000000000001'
   variables['TASK'] = '7a5c0000-0000-4000-8000-000000000001'
+  variables['JOB'] = '10b00000-0000-4000-8000-000000000001'
   variables['TICKET'] = '71c00000-0000-8000-8000-000000000001'
   variables['PARTITION'] = String(partitionOf(variables['VM']))
   // Digests and fresh ids are made as the page tells the reader to.
   for (const name of ['NEW', 'HOST', 'QUEUE']) variables[name] = shell(`${definitions[name]}; printf %s "$${name}"`)
 
-  const { SERVER = '', VM = '', TASK = '', TICKET = '', HOST = '', QUEUE = '' } = variables
+  const { SERVER = '', VM = '', TASK = '', JOB = '', TICKET = '', HOST = '', QUEUE = '' } = variables
   const spec = { uuid: VM, name: hostname, memory_mib: 128, vcpus: 1, disks: [{ size_mib: 64 }], nics: [] }
   succeeded(await caller.call('host', HOST, 'create', { hostname, server_uuid: SERVER, task_id: TASK, spec }))
+  const job = { job_uuid: JOB, name: 'server-update-nics' as const, params: { action: 'update' as const, nics: [] } }
+  succeeded(await caller.call('cn', SERVER, 'job_start', job))
   const ticket = { ticket_uuid: TICKET, server_uuid: SERVER, scope: 'vm', id: VM, expires_at: '3000-01-01' }
   succeeded(await caller.call('waitlist', QUEUE, 'create', ticket))
   const state = async () => {
