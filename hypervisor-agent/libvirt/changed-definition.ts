@@ -31,8 +31,9 @@ export function changedDefinition(definition: string, change: Change): string {
     text = replaced(text, /<vcpu[ >][\s\S]*?<\/vcpu>/, `<vcpu placement="static">${shape.vcpus}</vcpu>`)
     text = text.replace(/<vcpus>[\s\S]*?<\/vcpus>\s*/, '')
   }
-  text = text.replace(/<title>[\s\S]*?<\/title>\s*/, '')
-  text = replaced(text, /<\/uuid>/, `</uuid>\n${titleElement(shape.alias)?.text ?? ''}`)
+  const title = titleElement(shape.alias)
+  text = text.replace(/\s*<title>[\s\S]*?<\/title>/, '')
+  if (title) text = replaced(text, /<\/uuid>/, `</uuid>\n${title.text}`)
   text = replaced(text, /<muster:vm[ >][\s\S]*?<\/muster:vm>/, metadataElement(metadata).text)
   text = changedBlocks(text, diskBlock, block => {
     const target = targetIn(block)
