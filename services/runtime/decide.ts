@@ -176,7 +176,8 @@ function draftOf(definition: ActorKind, kind: string, id: string, record: ActorR
     id,
     at,
     count: record?.count ?? 0,
-    sent: record?.sent ?? 0,
+    // A new life of an actor numbers above its earlier ones: receivers that remember those must not take it for a repeat.
+    sent: record?.sent ?? at,
     snapshot: record
       ? machine.resolveState(
           (record.version < definition.version
