@@ -1,15 +1,16 @@
 /**
- * Committed changes as events: each transition of an actor, and the end of each task. A reader's place, the event's id, is a revision for
+ * Committed changes as events: each transition of an actor, each step of a job, and the end of each task. A reader's place, the event's id, is a revision for
  * each bucket, so it goes on at any gateway; what it missed is told from the records' last transitions, and where these do not reach back far
  * enough a `gap` says of which record.
  */
+import type { JobRecord } from '../actors/contract/job.ts'
 import type { ActorRecord } from '../actors/contract/record.ts'
 import type { TaskRecord } from '../actors/contract/task.ts'
 import type { FeedChange, Positions } from '../services/nats/feed.ts'
 import type { StreamEvent } from './event-stream.ts'
 
 /** Buckets of which changes are told; their order is that of the revisions in an event's id. */
-export const EVENT_BUCKETS = ['cn', 'vm', 'host', 'waitlist', 'task'] as const
+export const EVENT_BUCKETS = ['cn', 'vm', 'host', 'waitlist', 'task', 'job'] as const
 export type EventBucket = (typeof EVENT_BUCKETS)[number]
 export type Place = Positions<EventBucket>
 
@@ -29,7 +30,7 @@ interface About {
   hostname?: string
 }
 
-/** A place as an event's id: `<cn>.<vm>.<host>.<waitlist>.<task>`. */
+/** A place as an event's id: `<cn>.<vm>.<host>.<waitlist>.<task>.<job>`. */
 export const idOf = (place: Place): string => EVENT_BUCKETS.map(bucket => place[bucket]).join('.')
 
 /** Reads an id; undefined for what is none of ours. */
@@ -46,7 +47,7 @@ export function createEvents(place: Place, filter: EventFilter) {
     // Who stops within a change hears all of it again: its id still is the place before.
     const before = idOf(place)
     place[bucket] = revision
-    const told = bucket === 'task' ? endOfTask(key, value, revision) : transitionsOf(bucket, key, value, revision, seen)
+    const told = tellers[bucket]?.(key, value, revision) ?? transitionsOf(bucket, key, value, revision, seen)
     if (!isWanted(bucket, told.about, filter)) return []
     return told.events.map((event, at) => ({ id: at === told.events.length - 1 ? idOf(place) : before, ...event }))
   }
@@ -92,6 +93,24 @@ function endOfTask(id: string, value: unknown, revision: number): Told {
   if (status !== 'complete' && status !== 'failure') return { about, events: [] }
   const data = { kind: 'task', id, ...about, event: 'ended', task, status, ...(req_id ? { req_id } : {}), revision }
   return { about, events: [{ event: 'task', data }] }
+}
+
+function stepOfJob(id: string, value: unknown, revision: number): Told {
+  if (value === undefined) return { about: {}, events: [] }
+  const { server_uuid, name, execution, chain_results = [] } = value as Partial<JobRecord>
+  const about = { server_uuid: server_uuid ?? null, vm_uuid: null }
+  const event = execution === 'running' ? 'step' : 'ended'
+  const step = chain_results.at(-1)?.name ?? null
+  return {
+    about,
+    events: [{ event: 'job', data: { kind: 'job', id, ...about, event, name, execution, step, revision } }],
+  }
+}
+
+/** Records that are not actors'. */
+const tellers: Partial<Record<EventBucket, (id: string, value: unknown, revision: number) => Told>> = {
+  task: endOfTask,
+  job: stepOfJob,
 }
 
 function aboutOf(kind: string, id: string, context: Record<string, unknown>): About {

@@ -99,8 +99,16 @@ export type Inventory = { sysinfo: string; platforms: InstalledPlatform[] } | { 
 
 export function projectInventory(part: 'sysinfo' | 'status', value: unknown): Inventory {
   if (part === 'sysinfo') return { sysinfo: JSON.stringify(value), platforms: platformsIn(value as Sysinfo) }
-  const { vms, meminfo, diskinfo } = value as StatusEvent
-  return { status: { ...(vms && { vms }), ...(meminfo && { meminfo }), ...(diskinfo && { diskinfo }) } }
+  const { vms, meminfo, diskinfo, health, timestamp } = value as StatusEvent
+  return {
+    status: {
+      ...(vms && { vms }),
+      ...(meminfo && { meminfo }),
+      ...(diskinfo && { diskinfo }),
+      ...(health && { health }),
+      ...(timestamp && { timestamp }),
+    },
+  }
 }
 
 export const sysinfoOf = (kept: Inventory | undefined): Sysinfo | undefined =>

@@ -11,6 +11,7 @@ import { networkRows } from './routes/networks.ts'
 import { platformRows } from './routes/platforms.ts'
 import { serverJobRows } from './routes/server-jobs.ts'
 import { serverNodeRows } from './routes/server-node.ts'
+import { serverStatusRows } from './routes/server-status.ts'
 import { serverRows } from './routes/servers.ts'
 import { serverChangeRows } from './routes/servers-changes.ts'
 import { serviceRows } from './routes/service.ts'
@@ -21,6 +22,7 @@ import { ticketRows } from './routes/tickets.ts'
 import { vmMigrateRows } from './routes/vm-migrate.ts'
 import { vmUpdateRows } from './routes/vm-updates.ts'
 import { vmImageRows } from './routes/vm-images.ts'
+import { vmUpdateRows } from './routes/vm-updates.ts'
 import { vmRows } from './routes/vms.ts'
 import { waitlistRows } from './routes/waitlist.ts'
 import type { AnyRow } from './row.ts'
@@ -33,6 +35,7 @@ export function routes(version: string, self: Self = nobody(version)): AnyRow[] 
     ...eventRows,
     ...serverRows,
     ...serverNodeRows,
+    ...serverStatusRows,
     ...serverChangeRows,
     ...bootRows,
     ...platformRows,

@@ -11,6 +11,7 @@ import { abortable, childOf, pause, within } from './abort.ts'
 import { defaultInstallerDir, openAgents } from './agents/agents.ts'
 import { answerRead } from './answer-read.ts'
 import { openExecutor, vmLane } from './executor.ts'
+import { unhealthy } from './health.ts'
 import { type Hypervisor, HypervisorError } from './hypervisor.ts'
 import { imageMaxBytes, openImages } from './images/images.ts'
 import { fetcher } from './install/fetch.ts'
@@ -20,10 +21,10 @@ import { openLanes } from './lanes.ts'
 import type { Link } from './link.ts'
 import type { Log } from './log.ts'
 import { openReporter } from './reporter.ts'
-import { openReceptions } from './streams/receptions.ts'
-import { openStreams, type StreamsOptions } from './streams/streams.ts'
 import { takeStatus } from './status-event.ts'
 import { openStatusLoop, type StatusTimings, statusTimings } from './status-loop.ts'
+import { openReceptions } from './streams/receptions.ts'
+import { openStreams, type StreamsOptions } from './streams/streams.ts'
 import { takeSysinfo, withAgents } from './sysinfo.ts'
 import { defaultTimings, type Timings } from './tasks/task.ts'
 import type { NodeTools, Tools } from './tools.ts'
@@ -102,12 +103,23 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const status = openStatusLoop(
     async signal => {
       const context = { hypervisor, installs, creating: executor.creating, now }
-      const sample = await within(lookLimitMs, signal, stuck, () => takeStatus(context))
-      return reporter.status(sample, signal)
+      try {
+        const sample = await within(lookLimitMs, signal, stuck, () => takeStatus(context))
+        return await reporter.status(sample, signal)
+      } catch (error) {
+        if (error instanceof HypervisorError) await tellUnhealthy(error, signal)
+        throw error
+      }
     },
     timings,
     log,
   )
+
+  /** What the hypervisor does not tell stays as it was told last; that it does not is told. */
+  async function tellUnhealthy(error: HypervisorError, signal: AbortSignal): Promise<void> {
+    const timestamp = new Date(now()).toISOString()
+    await reporter.status({ timestamp, health: unhealthy(error, timestamp) }, signal)
+  }
 
   const proceeding = new Set<string>()
   /** Takes installs on that are due. Each VM in its lane, so that a task of it is not disturbed. */

@@ -1,6 +1,7 @@
 /** One status event: the VMs of the node as they are now, memory and pool, with CNAPI's field names (cnapi-behaviour §3.2). */
 import type { StatusEvent } from '../actors/contract/server.ts'
 import type { VmSummary } from '../actors/contract/vm.ts'
+import { healthOf } from './health.ts'
 import type { HostInventory, Hypervisor, StorageFigures } from './hypervisor.ts'
 import type { Installs } from './install/installs.ts'
 
@@ -33,6 +34,7 @@ export async function takeStatus({ hypervisor, installs, creating, now }: Status
     zpoolStatus: {
       [pool.pool]: { bytes_available: pool.available_bytes, bytes_used: pool.size_bytes - pool.available_bytes },
     },
+    health: healthOf(host, timestamp),
     boot_time: new Date(host.boot_time_s * 1000).toISOString(),
     timestamp,
   }

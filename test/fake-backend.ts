@@ -11,8 +11,8 @@ import { createApp } from '../gateway/app.ts'
 import type { Backend, BootDefaults, CallOptions, Capacities, Host, Outcome, Server, Vm } from '../gateway/backend.ts'
 import { EVENT_STREAM_TYPE } from '../gateway/event-stream.ts'
 import { platformsIn } from '../gateway/platforms.ts'
-import { routes } from '../gateway/routes.ts'
 import type { Self } from '../gateway/routes/service-admin.ts'
+import { routes } from '../gateway/routes.ts'
 import { defaultServer } from '../gateway/shown-server.ts'
 import { type FakeWaitlist, fakeWaitlist } from './fake-waitlist.ts'
 
@@ -194,7 +194,8 @@ export function fakeBackend(): FakeBackend {
       const made = 'value' in outcome ? call.params['task_id'] : undefined
       if (typeof made === 'string' && !tasks.has(made)) {
         const event = fake.results.get(String(call.params['task']))
-        const told = event === undefined ? {} : { history: [{ name: 'finish', timestamp: '2026-01-01T00:00:01Z', event }] }
+        const told =
+          event === undefined ? {} : { history: [{ name: 'finish', timestamp: '2026-01-01T00:00:01Z', event }] }
         putTask({ id: made, ...told, ...(fake.outcome ?? { status: 'active' }) })
       }
       return outcome as never
@@ -270,7 +271,7 @@ export function fakeBackend(): FakeBackend {
     events: {
       read: async from => {
         if (fake.broken) throw fake.broken
-        return { from: from ?? { cn: 0, vm: 0, host: 0, waitlist: 0, task: 0 }, unknown: [], stop: () => {} }
+        return { from: from ?? { cn: 0, vm: 0, host: 0, waitlist: 0, task: 0, job: 0 }, unknown: [], stop: () => {} }
       },
       readers: () => 0,
     },

@@ -81,6 +81,7 @@ export const SAMPLES: Record<string, Sample> = {
   DoNop: { method: 'POST', path: `/servers/${SERVER}/nop`, body: { sleep: 1 } },
   LogLevelGet: { method: 'GET', path: '/loglevel' },
   LogLevelSet: { method: 'POST', path: '/loglevel', body: { level: 'debug' } },
+  ServerStatus: { method: 'GET', path: `/servers/${SERVER}/status` },
   Events: { method: 'GET', path: '/events?kind=vm,task' },
   Info: { method: 'GET', path: '/info' },
   Diagnostics: { method: 'GET', path: '/diagnostics' },

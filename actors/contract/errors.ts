@@ -80,7 +80,10 @@ export const ERRORS = {
   MigrationCorrupted: { status: 500, text: 'A disk is not on the other server what it is here' },
   MigrationCommitted: { status: 409, text: 'The VM belongs to the other server already' },
   MigrationUncertain: { status: 409, text: 'Nobody can say whether the VM runs on the other server' },
-  MigrationLeftovers: { status: 409, text: 'An earlier migration of the VM has left something that is not removed yet' },
+  MigrationLeftovers: {
+    status: 409,
+    text: 'An earlier migration of the VM has left something that is not removed yet',
+  },
   // Tasks
   TaskTimedOut: { status: 504, text: 'The task did not end within its limit' },
   TaskCancelled: { status: 409, text: 'The task was cancelled' },

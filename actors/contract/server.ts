@@ -64,6 +64,10 @@ export const NetworkSummary = v.object({
 })
 export type NetworkSummary = v.InferOutput<typeof NetworkSummary>
 
+/** How one part of a node is. `ok`: null where nobody can tell. */
+export const HealthItem = v.object({ ok: v.nullable(v.boolean()), message: v.string(), at: v.string() })
+export type HealthItem = v.InferOutput<typeof HealthItem>
+
 /**
  * Periodic report of a node: CNAPI's shape (`vms` by uuid, `meminfo`, `diskinfo` in bytes), then ours.
  * `timestamp` is the agent's clock when the sample was taken, ISO 8601.
@@ -88,6 +92,8 @@ export const StatusEvent = v.looseObject({
     }),
   ),
   zpoolStatus: v.optional(v.record(v.string(), v.unknown())),
+  /** Ours: `hypervisor` and `openvswitch`. An agent whose hypervisor does not answer tells this alone. */
+  health: v.optional(v.record(v.string(), HealthItem)),
   boot_time: v.optional(v.union([v.string(), v.number()])),
   timestamp: v.optional(v.string()),
 })

@@ -14,8 +14,18 @@ import { VM_IMAGE_TASKS } from './tasks/vm-images.ts'
 import { VM_SNAPSHOT_TASKS } from './tasks/vm-snapshots.ts'
 
 /** Wire name -> parameters, result, limit (cnapi-behaviour §5.6; 3600 s is the documented limit of any task). */
-export const TASKS = { ...VM_TASKS, ...MIGRATION_TASKS, ...VM_CHANGE_TASKS, ...VM_SNAPSHOT_TASKS,
-  ...VM_IMAGE_TASKS, ...NETWORK_TASKS, ...NOP_TASKS, ...SERVER_TASKS, ...IMAGE_TASKS, ...AGENT_TASKS } as const satisfies Record<string, TaskKind>
+export const TASKS = {
+  ...VM_TASKS,
+  ...MIGRATION_TASKS,
+  ...VM_CHANGE_TASKS,
+  ...VM_SNAPSHOT_TASKS,
+  ...VM_IMAGE_TASKS,
+  ...NETWORK_TASKS,
+  ...NOP_TASKS,
+  ...SERVER_TASKS,
+  ...IMAGE_TASKS,
+  ...AGENT_TASKS,
+} as const satisfies Record<string, TaskKind>
 
 export type TaskName = keyof typeof TASKS
 /** What a caller is given where several tasks make one: nobody works on it, its VM's actor ends it. */
@@ -37,6 +47,7 @@ export const READS = {
   network_list: { params: v.object({}), limitMs: 10_000 },
   network_load: { params: v.object({ name: NetworkName }), limitMs: 10_000 },
   domain_list: { params: v.object({}), limitMs: 10_000 },
+  node_health: { params: v.object({}), limitMs: 10_000 },
   image_list: { params: v.object({}), limitMs: 20_000 },
   /** The last tasks of the agent, as CNAPI's node agents list them (cnapi-behaviour §5.7). */
   task_history: { params: v.object({}), limitMs: 10_000 },

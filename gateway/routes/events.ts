@@ -26,7 +26,7 @@ export const eventRows: AnyRow[] = [
     path: '/events',
     name: 'Events',
     summary:
-      'Server-sent events of every committed change: transitions of servers (cn), VMs, hosts and queues (waitlist), ends of tasks. Goes on after Last-Event-ID at any gateway; `gap` names a record of which transitions may be missing.',
+      'Server-sent events of every committed change: transitions of servers (cn), VMs, hosts and queues (waitlist), steps of jobs, ends of tasks. Goes on after Last-Event-ID at any gateway; `gap` names a record of which transitions may be missing.',
     gate: 'G0',
     strict: true,
     params: {

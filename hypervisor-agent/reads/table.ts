@@ -3,10 +3,11 @@ import { domain_list } from './domain_list.ts'
 import { image_list } from './image_list.ts'
 import { machine_info } from './machine_info.ts'
 import { machine_load } from './machine_load.ts'
-import { machine_snapshots } from './machine_snapshots.ts'
 import { machine_proc } from './machine_proc.ts'
+import { machine_snapshots } from './machine_snapshots.ts'
 import { network_list } from './network_list.ts'
 import { network_load } from './network_load.ts'
+import { node_health } from './node_health.ts'
 import type { ReadHandlers } from './read.ts'
 import { task_history } from './task_history.ts'
 
@@ -18,6 +19,7 @@ export const READ_HANDLERS: ReadHandlers = {
   network_list,
   network_load,
   domain_list,
+  node_health,
   image_list,
   task_history,
 }

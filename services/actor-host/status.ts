@@ -112,11 +112,12 @@ export function createStatusReports({ records, call, fleet, log, now }: StatusDe
 
   const writeInventory = async (serverUuid: string, known: Known, status: StatusEvent): Promise<Reply> => {
     const { timestamp: _timestamp, meminfo: _meminfo, diskinfo: _diskinfo, zpoolStatus: _pools, ...still } = status
-    const digest = digestOf(still)
+    const healths = Object.entries(status.health ?? {}).map(([name, { ok, message }]) => [name, ok, message])
+    const digest = digestOf({ ...still, health: healths })
     const written = known.written
     if (written?.digest === digest && now() - written.at < movingEveryMs) return { value: {} }
     try {
-      await records.put('inventory', key.status(serverUuid), status)
+      await records.put('inventory', key.status(serverUuid), await completed(serverUuid, status))
     } catch (error) {
       log.warn({ err: error, server_uuid: serverUuid }, 'a status event could not be stored')
       const why = error instanceof JetStreamRefusal ? error.message : undefined
@@ -124,6 +125,14 @@ export function createStatusReports({ records, call, fleet, log, now }: StatusDe
     }
     known.written = { digest, at: now() }
     return { value: {} }
+  }
+
+  /** What a report leaves out keeps its last value: an agent may have nothing to tell but that its hypervisor is silent. */
+  const completed = async (serverUuid: string, status: StatusEvent): Promise<StatusEvent> => {
+    if (status.vms && status.meminfo && status.diskinfo) return status
+    const last = (await records.get('inventory', key.status(serverUuid)))?.value as StatusEvent | undefined
+    const health = { ...last?.health, ...status.health }
+    return { ...last, ...status, ...(Object.keys(health).length > 0 ? { health } : {}) }
   }
 
   const isServer = async (serverUuid: string) => {

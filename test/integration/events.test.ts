@@ -178,7 +178,7 @@ test('nobody misses anything while readers come and go under load, at either gat
 })
 
 test('an id of another history begins now and says that something may be missing', async () => {
-  const reader = await listen(a, '', '999999999.999999999.0.0.0')
+  const reader = await listen(a, '', '999999999.999999999.0.0.0.0')
   assert.is(reader.heard[0]?.event, 'gap')
   await reader.leave()
 })

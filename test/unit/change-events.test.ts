@@ -20,7 +20,7 @@ import { suite } from '../suite.ts'
 
 const test = suite('changes as events')
 
-const nowhere = (): Place => ({ cn: 0, vm: 0, host: 0, waitlist: 0, task: 0 })
+const nowhere = (): Place => ({ cn: 0, vm: 0, host: 0, waitlist: 0, task: 0, job: 0 })
 
 /** A record with transitions `from` to `to`, which came with these revisions; the last with the record's own. */
 function record(context: Record<string, unknown>, from: number, to: number, revisions: number[] = []) {
@@ -46,10 +46,19 @@ const namesOf = (events: { event: string; data: any }[]) =>
   events.map(({ event, data }) => (event === 'gap' ? `gap before ${data.before}` : `${event} ${data.event}`))
 
 test('a place survives its way through an id, and other texts are no place', () => {
-  const place = { cn: 1, vm: 22, host: 0, waitlist: 4, task: 5 }
-  assert.is(idOf(place), '1.22.0.4.5')
-  assert.equal(parseId('1.22.0.4.5'), place)
-  for (const id of ['', '1', '1.2.3.4', '1.2.3.4.x', '1.2.3.4.-5', '1.2.3.4.5.6', '1.2.3.4.1e3', ' 1.2.3.4.5'])
+  const place = { cn: 1, vm: 22, host: 0, waitlist: 4, task: 5, job: 6 }
+  assert.is(idOf(place), '1.22.0.4.5.6')
+  assert.equal(parseId('1.22.0.4.5.6'), place)
+  for (const id of [
+    '',
+    '1',
+    '1.2.3.4',
+    '1.2.3.4.5.x',
+    '1.2.3.4.5.-5',
+    '1.2.3.4.5.6.7',
+    '1.2.3.4.5.1e3',
+    ' 1.2.3.4.5.6',
+  ])
     assert.is(parseId(id), undefined, id)
 })
 
@@ -67,7 +76,7 @@ test('a reader who is up to date hears each transition once, and nothing of writ
     ...{ kind: 'vm', id: VM, server_uuid: SERVER, vm_uuid: VM, at: '2026-01-01T00:00:00.000Z', event: 'e3' },
     ...{ from: 'a', to: 'b', count: 3, revision: 12, state: 'b', status: 'b' },
   })
-  assert.equal([first?.id, last?.id], ['0.9.0.0.0', '0.12.0.0.0'], 'who stops within a change hears it again')
+  assert.equal([first?.id, last?.id], ['0.9.0.0.0.0', '0.12.0.0.0.0'], 'who stops within a change hears it again')
 })
 
 test('what was missed is told from the last transitions, and a gap where they do not reach back', () => {
@@ -100,6 +109,16 @@ test('tasks are told when they end, and forgotten records by name', () => {
   assert.equal(namesOf(events(change('vm', 3, undefined))), ['vm forgotten'])
 })
 
+test('a job is told at each step and at its end', () => {
+  const events = createEvents(nowhere(), {})
+  const job = { server_uuid: SERVER, name: 'server-reboot', execution: 'running', chain_results: [{ name: 'drain' }] }
+  const [step] = events(change('job', 1, job, TASK))
+  const [end] = events(change('job', 2, { ...job, execution: 'succeeded' }, TASK))
+  const of = { kind: 'job', id: TASK, server_uuid: SERVER, vm_uuid: null, name: 'server-reboot', step: 'drain' }
+  assert.equal(step?.data, { ...of, event: 'step', execution: 'running', revision: 1 })
+  assert.equal(end?.data, { ...of, event: 'ended', execution: 'succeeded', revision: 2 })
+})
+
 test('filters by kind, server, VM and host must all hold, and what is not wanted moves the place all the same', () => {
   const changes = [
     change('cn', 1, record({}, 1, 1), SERVER),
@@ -108,15 +127,16 @@ test('filters by kind, server, VM and host must all hold, and what is not wanted
     change('host', 4, record({ hostname: 'Web1.example.com', server_uuid: SERVER, vm_uuid: VM }, 1, 1), 'h'),
     change('waitlist', 5, record({ server_uuid: SERVER, scope: 'vm', id: VM }, 1, 1), 'q'),
     change('task', 6, { task: 'nop', server_uuid: OTHER_SERVER, vm_uuid: VM, status: 'complete' }, TASK),
+    change('job', 7, { server_uuid: SERVER, name: 'server-reboot', execution: 'running', chain_results: [] }, TASK),
   ]
   const told = (filter: EventFilter) => {
     const place = nowhere()
     const kinds = changes.flatMap(createEvents(place, filter)).map(({ event }) => event)
-    assert.is(idOf(place), '2.3.4.5.6')
+    assert.is(idOf(place), '2.3.4.5.6.7')
     return kinds.join(' ')
   }
-  assert.is(told({}), 'cn cn vm host waitlist task')
-  assert.is(told({ server: SERVER }), 'cn vm host waitlist')
+  assert.is(told({}), 'cn cn vm host waitlist task job')
+  assert.is(told({ server: SERVER }), 'cn vm host waitlist job')
   assert.is(told({ vm: VM }), 'vm host waitlist task')
   assert.is(told({ vm: VM, server: OTHER_SERVER }), 'task')
   assert.is(told({ kinds: new Set(['cn', 'task']) }), 'cn cn task')
@@ -197,8 +217,8 @@ test('a reader that leaves is forgotten, and one whose gateway stops reads the e
       ended()
     }
     const text = await staying.text()
-    assert.match(text, 'id: 0.0.0.0.0\nevent: ready\n')
-    assert.match(text, 'id: 0.9.0.0.0\nevent: vm\n')
+    assert.match(text, 'id: 0.0.0.0.0.0\nevent: ready\n')
+    assert.match(text, 'id: 0.9.0.0.0.0\nevent: vm\n')
   } finally {
     close()
   }
