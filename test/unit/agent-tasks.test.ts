@@ -14,6 +14,7 @@ import { suite } from '../suite.ts'
 import { type Node, offer, simulatedNode, vmSpec } from './agent-fixture.ts'
 import { CHANGE_CASES } from './change-cases.ts'
 import { SERVER_CASES } from './server-cases.ts'
+import { fetchCases } from './fetch-cases.ts'
 import { IMAGE_CASES } from './image-cases.ts'
 import { SNAPSHOT_CASES } from './snapshot-cases.ts'
 
@@ -276,6 +277,10 @@ const cases: Case[] = [
   ...SNAPSHOT_CASES,
   ...IMAGE_CASES,
   ...SERVER_CASES,
+  ...fetchCases(() => ({
+    url: `${origin}/installer-amd64/current/images/netboot/debian-installer/amd64/linux`,
+    content: 'kernel',
+  })),
   { task: 'nop', name: 'sleeps and succeeds', params: () => ({ sleep: 0.02 }), check: async () => {} },
   {
     task: 'nop',
@@ -328,7 +333,7 @@ for (const one of cases) {
 }
 
 /** Scripts are held by scripts.test.ts: one that was interrupted is not run again. */
-const callsNothing = new Set<TaskName>(['nop', 'recovery_config', 'server_run_script', 'command_execute'])
+const callsNothing = new Set<TaskName>(['nop', 'recovery_config', 'agent_install', 'agents_uninstall', 'server_run_script', 'command_execute'])
 
 /** Gives the body a fresh node, prepared, and the task to run. */
 async function scene<T>(one: Case, body: (made: Scene, wanted: TaskOffer) => Promise<T>): Promise<T> {
