@@ -6,7 +6,7 @@ import fc from 'fast-check'
 import * as assert from 'uvu/assert'
 import type { AnyRow } from '../../gateway/row.ts'
 import { fakeGateway, SERVER, TASK, VM } from '../fake-backend.ts'
-import { preparedBackend, SAMPLES } from '../gateway-samples.ts'
+import { preparedFor, SAMPLES } from '../gateway-samples.ts'
 import { suite } from '../suite.ts'
 
 const test = suite('bad input')
@@ -15,9 +15,10 @@ console.log(`seed ${seed}: repeat with SEED=${seed}`)
 const runsPerRow = 60
 
 function gateway(row: AnyRow) {
-  const backend = preparedBackend()
-  // Nothing would end the sample's task while a wait goes on.
+  const backend = preparedFor(row.name)
+  // Nothing would end the sample's task or job while a wait goes on.
   if (row.name === 'TaskWait') backend.put.task({ status: 'complete' })
+  if (row.name === 'JobWait') backend.put.job({ execution: 'succeeded' })
   for (const kind of ['cn', 'host']) backend.machines.set(kind, { mermaid: '' })
   return fakeGateway(backend)
 }
