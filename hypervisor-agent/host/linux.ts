@@ -43,8 +43,19 @@ export function linuxHost({ stateDir, rebootCommand = defaultReboot, sources = h
   const file = join(stateDir, 'boot.json')
   let boot: v.InferOutput<typeof Boot> | undefined
 
+  const isContainer = () => sources.exists('/run/systemd/container')
+
+  /** A time that systemd keeps, in microseconds; undefined where it cannot be asked. */
+  async function ofSystemd(property: string): Promise<number | undefined> {
+    const said = await sources.run('busctl', [...systemdManager, property]).catch(() => '')
+    const us = /^t (\d+)$/m.exec(said)?.[1]
+    return us === undefined ? undefined : Number(us)
+  }
+
+  /** In a container the kernel's boot is the machine's, so what systemd's monotonic clock said at its start tells boots apart. */
   async function bootId(): Promise<string> {
-    return (await sources.read('/proc/sys/kernel/random/boot_id')).trim()
+    const kernel = (await sources.read('/proc/sys/kernel/random/boot_id')).trim()
+    return (await isContainer()) ? `${kernel}:${(await ofSystemd('UserspaceTimestampMonotonic')) ?? ''}` : kernel
   }
 
   /** Looked up once a boot and kept: a clock that is set later must not look like a reboot. */
@@ -60,10 +71,9 @@ export function linuxHost({ stateDir, rebootCommand = defaultReboot, sources = h
 
   async function readBootTimeS(): Promise<number> {
     const kernel = Number(/^btime (\d+)$/m.exec(await sources.read('/proc/stat'))?.[1] ?? 0)
-    if (!(await sources.exists('/run/systemd/container'))) return kernel
-    const said = await sources.run('busctl', [...systemdManager, 'UserspaceTimestamp']).catch(() => '')
-    const us = /^t (\d+)$/m.exec(said)?.[1]
-    return us === undefined ? kernel : Math.floor(Number(us) / 1e6)
+    if (!(await isContainer())) return kernel
+    const us = await ofSystemd('UserspaceTimestamp')
+    return us === undefined ? kernel : Math.floor(us / 1e6)
   }
 
   return {

@@ -47,7 +47,7 @@ const sourcesOf = (host: FakeHost): HostSources => ({
   run: async (program, args) => {
     if (program === 'busctl') {
       if (host.userspace === undefined) throw new Error('no bus')
-      return `t ${host.userspace}\n`
+      return `t ${args.at(-1) === 'UserspaceTimestamp' ? host.userspace : host.userspace - host.btime * 1e6}\n`
     }
     host.ran.push([program, ...args].join(' '))
     if (host.failing) throw Object.assign(new Error('it failed'), { stderr: host.failing })
@@ -79,7 +79,12 @@ test('a boot began when the kernel says; a clock that is set later does not move
 test('in a container a boot began when its systemd did, else with the kernel', () =>
   withFolder(async stateDir => {
     const machine = fakeHost({ userspace: 1_795_000_000_900_000 })
-    assert.is(await linuxHost({ stateDir, sources: sourcesOf(machine) }).bootTimeS(), 1_795_000_000)
+    const host = linuxHost({ stateDir, sources: sourcesOf(machine) })
+    assert.is(await host.bootTimeS(), 1_795_000_000)
+    const first = await host.bootId()
+    machine.userspace = 1_795_000_060_000_000
+    assert.not.equal(await host.bootId(), first, 'another boot of the container, the same of the machine')
+    assert.is(await host.bootTimeS(), 1_795_000_060)
     const mute = { ...sourcesOf(fakeHost({ bootId: 'boot-2' })), exists: async () => true }
     assert.is(await linuxHost({ stateDir, sources: mute }).bootTimeS(), 1_790_000_000)
   }))
