@@ -6,6 +6,6 @@ export interface ImageCapture {
    * ImageHasNoOrigin, InsufficientStorage, StorageNotReadable.
    */
   captureImage(uuid: string, image: { name: string; origin?: string }): Promise<void>
-  /** The bytes of an image's file, from the first one. ImageNotFound, StorageNotReadable. */
+  /** The bytes of an image's file, from the first one. ImageNotFound. */
   readImage(name: string): Promise<AsyncIterable<Uint8Array>>
 }

@@ -3,7 +3,7 @@
  * runs qemu-img itself, on paths that libvirt has given it, and must be allowed to read the pool's files.
  */
 import { execFile } from 'node:child_process'
-import { constants, createReadStream } from 'node:fs'
+import { constants } from 'node:fs'
 import { access } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import {
@@ -17,6 +17,7 @@ import * as v from 'valibot'
 import { ImageName } from '../../actors/contract/ids.ts'
 import { HypervisorError } from '../hypervisor.ts'
 import { volumeXml } from './domain-xml.ts'
+import { failure } from './failures.ts'
 import { markerOf, ownVolumes, spaceLeft, vmVolume } from './volumes.ts'
 import { xml } from './xml.ts'
 import { type ReadVolume, readDomain, readVolume } from './xml-reading.ts'
@@ -24,6 +25,8 @@ import { type ReadVolume, readDomain, readVolume } from './xml-reading.ts'
 /** Copying a large disk takes minutes. */
 const copyLimitMs = 50 * 60_000
 const copyDeadline = { deadlineMs: copyLimitMs }
+/** libvirt sends nothing for so long, ms. */
+const silenceMs = 120_000
 
 /** See `ImageCapture.captureImage`. */
 export async function captureImage(
@@ -70,14 +73,34 @@ export async function captureImage(
   }
 }
 
-/** See `ImageCapture.readImage`. */
-export async function readImage(libvirt: Libvirt, poolName: string, name: string): Promise<AsyncIterable<Uint8Array>> {
-  const pool = await libvirt.lookupStoragePoolByName(poolName)
-  const volume = await find(pool, name)
-  if (!volume) throw new HypervisorError('ImageNotFound', `pool ${poolName} has no image ${name}`)
-  const path = await volume.getPath()
-  await needReadable(path)
-  return createReadStream(path, { highWaterMark: 1024 * 1024 })
+/** See `ImageCapture.readImage`. The bytes come over a connection of their own, which is opened when the first is asked for. */
+export async function readImage(
+  libvirt: Libvirt,
+  connect: () => Promise<Libvirt>,
+  poolName: string,
+  name: string,
+): Promise<AsyncIterable<Uint8Array>> {
+  const image = async (over: Libvirt) => {
+    const volume = await find(await over.lookupStoragePoolByName(poolName), name)
+    if (volume) return volume
+    throw new HypervisorError('ImageNotFound', `pool ${poolName} has no image ${name}`)
+  }
+  await image(libvirt)
+  return bytesOf(connect, image)
+}
+
+async function* bytesOf(
+  connect: () => Promise<Libvirt>,
+  image: (over: Libvirt) => Promise<StorageVolume>,
+): AsyncGenerator<Uint8Array> {
+  const over = await connect()
+  try {
+    yield* (await image(over)).download({ deadlineMs: silenceMs })
+  } catch (error) {
+    throw failure('read the image', error)
+  } finally {
+    await over.close()
+  }
 }
 
 interface Disk {
@@ -132,7 +155,7 @@ async function copyDifference(disk: ReadVolume, base: ReadVolume, to: string): P
 
 async function needReadable(path: string): Promise<void> {
   await access(path, constants.R_OK).catch(error => {
-    const message = `the agent may not read ${path}: it must run as root to make incremental images and to publish any`
+    const message = `the agent may not read ${path}: it must run as root to make incremental images`
     throw new HypervisorError('StorageNotReadable', message, { cause: error })
   })
 }

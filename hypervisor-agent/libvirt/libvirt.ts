@@ -166,6 +166,10 @@ export function libvirtHypervisor(options: LibvirtOptions): Hypervisor {
     )
   }
 
+  /** While a stream is not read its connection answers nothing else. */
+  const connectForBytes = () =>
+    Libvirt.connect({ uri: options.uri, socketPath: options.socketPath, keepalive: false, reconnect: false })
+
   return {
     kind: 'libvirt',
     open,
@@ -233,8 +237,7 @@ export function libvirtHypervisor(options: LibvirtOptions): Hypervisor {
 
     ...libvirtMigrations({
       act,
-      connect: () =>
-        Libvirt.connect({ uri: options.uri, socketPath: options.socketPath, keepalive: false, reconnect: false }),
+      connect: connectForBytes,
       failure,
       pool: options.pool,
       forget: uuid => need().vms.forget(uuid),
@@ -264,7 +267,9 @@ export function libvirtHypervisor(options: LibvirtOptions): Hypervisor {
     captureImage: (uuid, image) =>
       act('make an image of', uuid, (domain, libvirt) => captureImage(domain, libvirt, options.pool, image)),
     readImage: name =>
-      look(`read image ${name}`, ({ connections }) => readImage(connections.look, options.pool, name)),
+      look(`read image ${name}`, ({ connections }) =>
+        readImage(connections.look, connectForBytes, options.pool, name),
+      ),
     hasGuestAgent: uuid => act('look for the guest agent of', uuid, hasGuestAgent),
     runInGuest: (uuid, script, { timeoutMs }) =>
       act('run a script in', uuid, domain => runInGuest(domain, script, timeoutMs)),
