@@ -133,7 +133,9 @@ test('on connect an agent is told everything that its node has open', async () =
     synced.value.tasks.map(task => [task.id, task.params]),
     [[task_id, { sleep: 3 }]],
   )
-  assert.equal(await agentCall(randomUUID(), 'sync', {}), { value: { tasks: [] } })
+  // Before it has registered, and after its record is gone: it has to register.
+  const unknown = await agentCall(randomUUID(), 'sync', {})
+  assert.is('error' in unknown && unknown.error.code, 'ResourceNotFound')
 })
 
 test('a live read is passed to the agent; without one it is AgentNotConnected', async () => {

@@ -111,6 +111,8 @@ export function conformance(subject: Conformance): void {
 
   test('the inventory is complete enough for a sysinfo', async () => {
     const host = await hypervisor.inventory()
+    const running = host.platforms.filter(platform => platform.running).map(({ name }) => name)
+    assert.equal(running, [host.versions.kernel])
     assert.ok(host.hostname.length > 0, 'hostname')
     assert.ok(host.cpu_cores > 0 && host.cpu_online > 0, 'cpus')
     assert.ok(host.memory_mib > 0 && host.memory_available_mib > 0, 'memory')

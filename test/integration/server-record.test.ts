@@ -161,8 +161,12 @@ test('a server is deleted with its operations in flight, its VMs, tickets and in
 test('a sysinfo brings a deleted server back as a new one', async () => {
   const uuid = await silentNode()
   await ask('POST', `/servers/${uuid}`, { comments: 'old', traits: { a: 1 }, next_reboot: '2030-01-01T00:00:00.000Z' })
+  const heard = async () => (await ask('GET', `/servers/${uuid}`)).body.last_heartbeat
+  await ask('POST', `/servers/${uuid}/events/heartbeat`, {})
+  await eventually(heard, { what: 'the beat to be shown' })
   assert.is((await ask('DELETE', `/servers/${uuid}`)).status, 204)
   await register(uuid, { Setup: undefined, Hostname: 'other' })
+  assert.is(await heard(), null, 'beats of its earlier life do not count')
   const { body } = await ask('GET', `/servers/${uuid}`)
   assert.equal(
     [body.status, body.hostname, body.comments, body.traits, body.setup, body.next_reboot],

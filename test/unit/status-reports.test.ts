@@ -17,8 +17,13 @@ function bench() {
   const written: StatusEvent[] = []
   const told: string[] = []
   const answers = new Map<string, unknown>()
+  /** Records of servers, as the bucket has them. */
+  const stored = new Map<string, unknown>()
   const reports = createStatusReports({
-    records: { put: async (_b: string, _k: string, value: StatusEvent) => written.push(value) } as unknown as Records,
+    records: {
+      put: async (_b: string, _k: string, value: StatusEvent) => written.push(value),
+      get: async (_b: string, id: string) => (stored.has(id) ? { value: stored.get(id), revision: 1 } : undefined),
+    } as unknown as Records,
     call: (async (_kind: string, id: string, verb: string, { vm }: { vm?: { state: string } }) => {
       if (id.includes('.')) throw new TypeError(`not a subject token: ${id}`)
       told.push([verb, id, vm?.state].filter(Boolean).join(' '))
@@ -37,7 +42,7 @@ function bench() {
     await reports.idle()
     return [...told].sort()
   }
-  return { clock, reports, record, report, written, answers }
+  return { clock, fleet, stored, reports, record, report, written, answers }
 }
 
 test('only differences are told, and everything again after a take-over', async () => {
@@ -47,6 +52,46 @@ test('only differences are told, and everything again after a take-over', async 
   assert.equal(await report({ a: 'running', b: 'running' }), ['reported b running'])
   reports.forget()
   assert.equal(await report({ a: 'running', b: 'running' }), ['reported a running', 'reported b running'])
+})
+
+test('a VM whose record was forgotten since is told again, so that it is discovered', async () => {
+  const { clock, fleet, record, report, reports } = bench()
+  record('a', 'running')
+  assert.equal(await report({ a: 'running' }), ['reported a running'])
+  clock.now += 60_000
+  assert.equal(await report({ a: 'running' }), [])
+  const gone = {
+    kind: 'vm',
+    id: 'a',
+    revision: 2,
+    gone: true,
+    outbox: false,
+    at: clock.now,
+    server: '',
+    state: '',
+  } as const
+  fleet.told(gone)
+  assert.equal(await report({ a: 'running' }), ['reported a running'])
+  // One that was only just told has a record on its way.
+  assert.equal(await report({ a: 'running' }), [])
+  reports.forgetOne('s')
+  assert.equal(await report({ a: 'running' }), ['reported a running'])
+})
+
+test('a server that is deleted or was never there is unknown, whatever mark its record leaves', async () => {
+  const { fleet, stored, reports } = bench()
+  const told = { kind: 'cn', id: 's', revision: 2, gone: false, outbox: false, at: start, server: '' } as const
+  const refused = { error: { code: 'ResourceNotFound', message: 'server s not found' } }
+  for (const state of ['deleted', 'defaults', 'unregistered', 'forgotten']) {
+    fleet.told({ ...told, state })
+    stored.set('s', { state })
+    assert.equal(await reports.take('s', { vms: {} }), refused, state)
+  }
+  stored.delete('s')
+  assert.equal(await reports.take('s', { vms: {} }), refused)
+  // Registered a moment ago: the index does not know yet.
+  stored.set('s', { state: 'running' })
+  assert.equal(await reports.take('s', { vms: {} }), { value: {} })
 })
 
 test('a VM that is not in the report has vanished, once, and only if its record says it is there', async () => {
