@@ -1,6 +1,6 @@
 #!/bin/busybox sh
 # First and only program of a lab guest: shows its disks and nics on the serial console, obeys the ACPI power button,
-# and then does what lines on the console say (`ping <ip>`, `sh <command>`), so that guests need no configuration.
+# and then does what lines on the console say (`ping <ip>`, `agent`, `sh <command>`), so that guests need no configuration.
 /bin/busybox mkdir -p /bin /proc /sys /dev
 /bin/busybox --install -s /bin
 export PATH=/bin
@@ -57,10 +57,37 @@ while [ -e "/sys/class/net/eth$number" ]; do
 done
 echo 'MUSTER-GUEST ready'
 
+# A QEMU guest agent of three commands: what comes through libvirt's channel is seen without the real one's libraries.
+guest_agent() {
+  modprobe virtio_console
+  until name=$(grep -ls org.qemu.guest_agent /sys/class/virtio-ports/*/name); do usleep 100000; done
+  port=$(basename "$(dirname "$name")")
+  exec 3<> "/dev/$port"
+  while :; do
+    while read -r line <&3; do
+      case $line in
+        *'"guest-sync'*)
+          id=${line##*'"id":'}
+          echo "{\"return\":${id%%[!0-9]*}}" >&3 ;;
+        *'"guest-exec-status"'*)
+          echo "{\"return\":{\"exited\":true,\"exitcode\":$code,\"out-data\":\"$(base64 -w 0 /agent-out)\"}}" >&3 ;;
+        *'"guest-exec"'*)
+          data=${line##*'"input-data":"'}
+          echo "${data%%'"'*}" | base64 -d > /agent-in
+          sh /agent-in > /agent-out 2>&1
+          code=$?
+          echo '{"return":{"pid":1}}' >&3 ;;
+      esac
+    done
+    usleep 200000
+  done
+}
+
 while read -r verb rest; do
   case $verb in
     ping)
       if ping -c 1 -W 2 "$rest" > /dev/null 2>&1; then echo "PING $rest OK"; else echo "PING $rest FAIL"; fi ;;
+    agent) guest_agent > /dev/null 2>&1 & echo 'AGENT begins' ;;
     sh) echo "SH $(eval "$rest" 2>&1 | tr '\n' ' ')" ;;
   esac
 done

@@ -14,7 +14,7 @@ export interface InitramfsParts {
 }
 
 /** Module names as files call them; dependencies are added from modules.dep. */
-const modules = ['virtio_pci', 'virtio_scsi', 'sd_mod', 'virtio_net', 'button', 'evdev', '8021q']
+const modules = ['virtio_pci', 'virtio_scsi', 'sd_mod', 'virtio_net', 'virtio_console', 'button', 'evdev', '8021q']
 
 /** Answers a gzipped newc archive. */
 export async function initramfs({ kernel, init, files = {} }: InitramfsParts): Promise<Buffer> {
