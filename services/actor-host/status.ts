@@ -88,6 +88,8 @@ export function createStatusReports({ records, call, fleet, log, now }: StatusDe
     }
     const next = async () => {
       for (let job = jobs.pop(); job; job = jobs.pop()) {
+        // The server was deleted meanwhile, or is another host's now: a VM that is forgotten with it must not hear of this.
+        if (servers.get(serverUuid) !== known) return
         // One id that cannot be a VM's must not keep the others from being told.
         await job().catch(error => log.warn({ err: error, server_uuid: serverUuid }, 'a VM could not be told'))
       }

@@ -78,6 +78,22 @@ test('a VM whose record was forgotten since is told again, so that it is discove
   assert.equal(await report({ a: 'running' }), ['reported a running'])
 })
 
+test('of a report that is being told, no more is told once its server is forgotten', async () => {
+  const { reports, report, answers } = bench()
+  const many = Object.fromEntries(Array.from({ length: 40 }, (_, n) => [`vm${n}`, 'running']))
+  let answer = (_reply: unknown) => {}
+  const answered = new Promise(resolve => {
+    answer = resolve
+  })
+  for (const id of Object.keys(many)) answers.set(id, answered)
+  const telling = report(many)
+  await new Promise(resolve => setImmediate(resolve))
+  reports.forgetOne('s')
+  answer({ value: {} })
+  const { length } = await telling
+  assert.ok(length > 0 && length < 40, `${length} told`)
+})
+
 test('a server that is deleted or was never there is unknown, whatever mark its record leaves', async () => {
   const { fleet, stored, reports } = bench()
   const told = { kind: 'cn', id: 's', revision: 2, gone: false, outbox: false, at: start, server: '' } as const
