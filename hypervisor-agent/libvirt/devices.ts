@@ -55,10 +55,10 @@ export function libvirtDevices({ act, options, reservedMib, forget }: DevicePart
   }
 
   return {
-    shapeOf: uuid => act('read the definition of', uuid, (domain, libvirt) => shapeOf(domain, libvirt, options.pool)),
+    shapeOf: uuid => act('read the definition of', uuid, (domain, libvirt) => shapeOf(domain, libvirt, options)),
     checkShape: (uuid, wanted) =>
       act('check the change of', uuid, async (domain, libvirt) => {
-        const before = await shapeOf(domain, libvirt, options.pool)
+        const before = await shapeOf(domain, libvirt, options)
         await nicPlaces(libvirt, wanted, options)
         await checkDisks(libvirt, options.pool, before, wanted)
         await checkMemory(domain, before, wanted, reservedMib)
@@ -66,7 +66,7 @@ export function libvirtDevices({ act, options, reservedMib, forget }: DevicePart
     makeVolumes: (uuid, wanted) =>
       act('make disks of', uuid, async (domain, libvirt) => {
         const pool = await libvirt.lookupStoragePoolByName(options.pool)
-        for (const disk of await absentDisks(domain, libvirt, options.pool, wanted)) {
+        for (const disk of await absentDisks(domain, libvirt, options, wanted)) {
           const [image] = await findImages(libvirt, options.pool, { disks: [disk] })
           await deleteVolume(pool, disk.volume)
           await makeVolume(pool, disk.volume, disk.size_mib, image)
@@ -95,7 +95,8 @@ export function libvirtDevices({ act, options, reservedMib, forget }: DevicePart
   }
 }
 
-async function shapeOf(domain: Domain, libvirt: Libvirt, poolName: string): Promise<VmShape> {
+async function shapeOf(domain: Domain, libvirt: Libvirt, options: DeviceParts['options']): Promise<VmShape> {
+  const poolName = options.pool
   const read = readDomain(await domain.getXml({ inactive: true }))
   const metadata = metadataOf(read, domain.uuid)
   const folder = await poolFolder(libvirt, poolName)
@@ -126,7 +127,7 @@ async function shapeOf(domain: Domain, libvirt: Libvirt, poolName: string): Prom
         }
       })
       .sort((a, b) => a.slot - b.slot),
-    nics: read.nics.map(nic => nicOf(nic, metadata.nics)),
+    nics: read.nics.map(nic => nicOf(nic, metadata.nics, options.nicTags)),
     customer_metadata,
     internal_metadata,
     tags,
@@ -142,7 +143,11 @@ function metadataOf({ metadata }: ReadDomain, uuid: string): VmMetadata {
 }
 
 /** The definition says where a NIC is; by which tag, and what else was said of it, is remembered while that is still so. */
-function nicOf({ mac, network, bridge, vlan }: ReadNic, asked: NicSpec[] = []): NicSpec {
+function nicOf(
+  { mac, network, bridge, vlan }: ReadNic,
+  asked: NicSpec[] = [],
+  nicTags: Record<string, string>,
+): NicSpec {
   const known = asked.find(one => sameMac(one, { mac }))
   const described = {
     mac: mac.toLowerCase(),
@@ -151,7 +156,7 @@ function nicOf({ mac, network, bridge, vlan }: ReadNic, asked: NicSpec[] = []): 
   }
   if (network !== undefined) return { ...described, network }
   const tagged = vlan === undefined ? {} : { vlan_id: vlan }
-  if (known?.nic_tag !== undefined && (known.bridge ?? bridge) === bridge)
+  if (known?.nic_tag !== undefined && (known.bridge ?? nicTags[known.nic_tag]) === bridge)
     return {
       ...described,
       nic_tag: known.nic_tag,
@@ -207,8 +212,13 @@ async function checkMemory(domain: Domain, before: VmShape, wanted: VmShape, res
 }
 
 /** Disks of the shape whose volumes the definition does not use. */
-async function absentDisks(domain: Domain, libvirt: Libvirt, poolName: string, wanted: VmShape): Promise<ShapeDisk[]> {
-  const there = await shapeOf(domain, libvirt, poolName)
+async function absentDisks(
+  domain: Domain,
+  libvirt: Libvirt,
+  options: DeviceParts['options'],
+  wanted: VmShape,
+): Promise<ShapeDisk[]> {
+  const there = await shapeOf(domain, libvirt, options)
   return wanted.disks.filter(disk => !there.disks.some(one => one.volume === disk.volume))
 }
 

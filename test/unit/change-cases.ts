@@ -137,31 +137,7 @@ export const CHANGE_CASES: Case[] = [
       assert.equal([applied['ram'], applied['disks.sda'], applied['alias']], ['next_boot', 'next_boot', 'live'])
     },
   }),
-  update(
-    'memory beyond what the guest was started with waits for its next boot',
-    { memory_mib: 512 },
-    {
-      check: async (scene, end) => {
-        assert.equal(resultOf(end)['applied'], { ram: 'next_boot' })
-        assert.is(guest(scene)?.hardware?.memory_mib, 128)
-      },
-    },
-  ),
   refused('refuses to shrink a disk', { memory_mib: 96, update_disks: [{ disk: 'sda', size_mib: 63 }] }),
-  refused('refuses a disk that is not there', { alias: 'x', remove_disks: ['sdz'] }),
-  refused('refuses a NIC that is there', { add_nics: [{ mac: mac(1), nic_tag: 'external' }] }),
-  refused('refuses memory that the node has not', { memory_mib: 8192, alias: 'x' }, 'InsufficientMemory'),
-  refused(
-    'refuses an image that is not installed',
-    { add_disks: [{ size_mib: 1, image: 'none' }] },
-    'ImageNotInstalled',
-  ),
-  refused(
-    'refuses a nic tag the node has not',
-    { update_nics: [{ mac: mac(1), nic_tag: 'nowhere' }] },
-    'NicTagNotFound',
-  ),
-  refused('refuses disks that do not fit', { add_disks: [{ size_mib: 64 * 1024 * 1024 }] }, 'InsufficientStorage'),
   {
     task: 'machine_reprovision',
     name: 'gives a running VM another image and keeps all else',

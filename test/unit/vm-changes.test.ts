@@ -141,6 +141,36 @@ test('a change is decided before anything is touched: names, sizes and addresses
   })
 })
 
+test('what the node has not is refused by its code, and memory beyond the start’s waits for the next boot', async () => {
+  await changing(async (node, uuid) => {
+    const agent = await node.agent()
+    const update = async (wanted: object) => {
+      const task = offer('machine_update', { uuid, changes: { alias: 'x', ...wanted }, ignored: [] })
+      await agent.executor.accept(task)
+      return node.owner.end(task.id)
+    }
+    const before = await seen(node, uuid)
+    const refusals = {
+      InsufficientMemory: { memory_mib: 8192 },
+      InsufficientStorage: { add_disks: [{ size_mib: 64 * 1024 * 1024 }] },
+      ImageNotInstalled: { add_disks: [{ size_mib: 1, image: 'none' }] },
+      NicTagNotFound: { update_nics: [{ mac: mac(1), nic_tag: 'nowhere' }] },
+      NetworkNotFound: { add_nics: [{ mac: mac(2), network: 'none' }] },
+      InvalidArgument: { remove_disks: ['sdz'] },
+    }
+    for (const [code, wanted] of Object.entries(refusals)) {
+      assert.is((await update(wanted)).error?.code, code)
+      assert.equal(await seen(node, uuid), before)
+    }
+    await node.hypervisor.createSnapshot(uuid, { name: 'kept', taskId: randomUUID() })
+    assert.is((await update({ remove_disks: ['sdb'] })).error?.code, 'SnapshotsExist')
+    const grown = await update({ memory_mib: 512 })
+    assert.equal((grown.result as { applied: object }).applied, { ram: 'next_boot', alias: 'live' })
+    assert.is((await seen(node, uuid)).hardware?.memory_mib, 128)
+    await agent.kill()
+  })
+})
+
 test('a NIC that moves keeps what is not named, and a network takes the place of tag and VLAN', () => {
   const nic = { mac: mac(1), nic_tag: 'external', vlan_id: 10, ip: '10.0.0.1' }
   assert.equal(movedNic(nic, { mac: mac(1), vlan_id: 11 }), { ...nic, vlan_id: 11 })
