@@ -1,6 +1,12 @@
 /** Setup, reboot, factory reset and NICs the whole way: REST, the compute node's actor on a real nats-server, and a simulated node. */
+import { spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
+import { Kvm } from '@nats-io/kv'
 import * as assert from 'uvu/assert'
+import { projectDir } from '../../scripts/config.ts'
+import { actorHost } from '../../scripts/processes.ts'
+import { partitionOf } from '../../services/nats/subjects.ts'
+import { ownerOf } from '../../services/runtime/rendezvous.ts'
 import { eventually } from '../eventually.ts'
 import { type GatewayProcess, type MusterFixture, startMuster } from '../muster-fixture.ts'
 import { suite } from '../suite.ts'
@@ -20,6 +26,13 @@ test.after(() => muster?.stop())
 const ask: GatewayProcess['ask'] = (...args) => gateway.ask(...args)
 const world = () => muster.hypervisors[0]!.world
 const server = async () => (await ask('GET', one)).body
+
+/** Actor hosts with a lease. */
+async function hosts(): Promise<string[]> {
+  const found: string[] = []
+  for await (const key of await (await new Kvm(muster.nc).open('lease')).keys()) found.push(key)
+  return found
+}
 
 /** Starts a job. */
 async function start(method: string, path: string, body?: unknown): Promise<string> {
@@ -180,6 +193,29 @@ test('every job is found again, by its uuid and in the list', async () => {
   assert.is(new Set(jobs.map(({ uuid }: { uuid: string }) => uuid)).size, jobs.length)
   for (const listed of jobs) assert.equal((await ask('GET', `/jobs/${listed.uuid}`)).body, listed)
   assert.is((await ask('GET', `/jobs/${randomUUID()}`)).status, 404)
+})
+
+test('a job goes on where it was when the host that ran it is killed', async () => {
+  const env = { PATH: process.env['PATH'], LOG_LEVEL: 'error' }
+  const { command, args, ...program } = actorHost({ nats: { url: muster.nats.url, seedFile: () => undefined }, env })
+  const before = await hosts()
+  const doomed = spawn(command, args, { cwd: projectDir, env: program.env, stdio: 'ignore' })
+  try {
+    const joined = async () => (await hosts()).find(id => !before.includes(id))
+    const id = await eventually(joined, { withinMs: 20_000, what: 'a second host' })
+    const isItsOwn = (uuid: string) => ownerOf(partitionOf(uuid), [...before, id ?? '']) === id
+    let uuid = await muster.node()
+    while (!isItsOwn(uuid)) uuid = await muster.node()
+    const at = muster.servers.indexOf(uuid)
+    await ask('POST', `/servers/${uuid}/nop`, { body: { sleep: 2 } })
+    const { body: started } = await ask('POST', `/servers/${uuid}/reboot`, { body: { drain: true } })
+    doomed.kill('SIGKILL')
+    const done = (await ask('GET', `/jobs/${started.job_uuid}/wait?timeout=25`)).body
+    assert.equal([done.execution, names(done)], ['succeeded', ['drain', 'reboot', 'boot', 'resume']])
+    assert.is(muster.hypervisors[at]?.world.power.boots(), 2, 'once')
+  } finally {
+    doomed.kill('SIGKILL')
+  }
 })
 
 test.run()

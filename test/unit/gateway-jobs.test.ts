@@ -258,6 +258,18 @@ test('none of them works on a server that is not running, or on the boot default
   }
 })
 
+test('a server that is being rebooted is shown so while it is silent, and with its job', async () => {
+  const { ask, backend } = gateway({ status: 'rebooting', transitional_status: 'rebooting', job_uuid: JOB })
+  const shown = async () => (await ask('GET', one)).body
+  assert.equal([(await shown()).status, (await shown()).job_uuid], ['rebooting', JOB])
+  backend.put.server({ status: 'unknown', transitional_status: 'rebooting' })
+  assert.is((await shown()).status, 'rebooting')
+  backend.put.server({ status: 'running', transitional_status: 'rebooting' })
+  assert.is((await shown()).status, 'running', 'it still beats')
+  backend.put.server({ status: 'unknown', transitional_status: '' })
+  assert.is((await shown()).status, 'unknown')
+})
+
 test('a repeat with the same Idempotency-Key answers the same job, also when it is over', async () => {
   const { ask, backend } = gateway()
   const headers = { 'idempotency-key': 'k1' }
