@@ -11,8 +11,8 @@ export interface Snapshots {
    */
   createSnapshot(uuid: string, wanted: { name: string; taskId: string }): Promise<void>
   /**
-   * The VM as it was then: running with its memory, or stopped, whatever it does now. What Muster knows of it (alias, tags, metadata)
-   * stays as it is. SnapshotNotFound, InsufficientMemory.
+   * The VM as it was then: running with its memory, or stopped, whatever it does now, with the memory, vCPUs, disks and NICs of then. What
+   * else Muster knows of it (alias, owner, tags, metadata) stays as it is. SnapshotNotFound, InsufficientMemory.
    */
   rollbackSnapshot(uuid: string, name: string): Promise<void>
   /** Forgets it with all it takes, also what an aborted creation left under this name. An absent snapshot is success. */

@@ -71,9 +71,11 @@ export async function rollbackSnapshot(
     if (!isLibvirtError(error, 'SNAPSHOT_REVERT_RISKY')) throw error
     await snapshot.revert({ force: true }, snapshotDeadline)
   }
-  // The definition of that time has come back with its metadata; what was written since then is about the VM, not about its disks.
+  // The definition of that time has come back, and with it what it was made of; all else that was written since is about the VM.
   if (before.metadata) {
-    const element = plainMetadataElement(before.metadata)
+    const { disks, nics } = readDomain(await domain.getXml({ inactive: true })).metadata ?? before.metadata
+    const { nics: _, ...kept } = before.metadata
+    const element = plainMetadataElement({ ...kept, disks, ...(nics ? { nics } : {}) })
     await domain.setMetadata('element', element, { uri: metadataNamespace, key: 'muster', affect: 'config' })
   }
   await domain.setMetadata('title', before.title ?? null, { affect: 'config' })

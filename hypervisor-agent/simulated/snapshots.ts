@@ -1,4 +1,5 @@
 /** Snapshots of simulated guests: what a disk and the memory hold is one text each, so that a test can see both come back. */
+import type { VmSpec } from '../../actors/contract/vm.ts'
 import { HypervisorError } from '../hypervisor.ts'
 import type { KnownSnapshot, Snapshots } from '../snapshots.ts'
 import type { Guest } from './guests.ts'
@@ -10,6 +11,8 @@ export interface SimulatedSnapshot {
   /** ms since the epoch. */
   created_at: number
   parent: string | null
+  /** What the guest was made of. */
+  shape: Pick<VmSpec, 'memory_mib' | 'vcpus' | 'nics'>
   disk: string
   /** Null for one of a stopped guest. */
   memory: string | null
@@ -45,6 +48,7 @@ export function simulatedSnapshots({ call, need, save, tell, now, start, stop }:
       task_id: taskId,
       created_at: now(),
       parent: guest.snapshot ?? null,
+      shape: { memory_mib: guest.spec.memory_mib, vcpus: guest.spec.vcpus, nics: guest.spec.nics },
       disk,
       memory: guest.state === 'running' ? memory.text : null,
     })
@@ -56,6 +60,7 @@ export function simulatedSnapshots({ call, need, save, tell, now, start, stop }:
     const wanted = snapshotsOf(guest).find(one => one.name === name)
     if (!wanted) throw new HypervisorError('SnapshotNotFound', `the VM ${guest.spec.uuid} has no snapshot ${name}`)
     stop(guest)
+    guest.spec = { ...guest.spec, ...wanted.shape }
     if (wanted.memory === null) guest.state = 'stopped'
     else start(guest)
     guest.content = { disk: wanted.disk, memory: { boot: guest.boots, text: wanted.memory ?? '' } }

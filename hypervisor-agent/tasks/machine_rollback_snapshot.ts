@@ -1,6 +1,8 @@
 /** Brings a VM back to a snapshot: its disks as they were, running with its memory or stopped as it was then. */
+import type { Wanted } from '../../actors/contract/vm-changes.ts'
 import { HypervisorError } from '../hypervisor.ts'
-import { lookAt, mayBegin, needVm, type TaskHandler } from './task.ts'
+import { wantedOf } from '../shape.ts'
+import { lookAt, mayBegin, needVm, type TaskContext, type TaskHandler } from './task.ts'
 
 export const machine_rollback_snapshot: TaskHandler<'machine_rollback_snapshot'> = {
   run: async (context, { uuid, snapshot_name: name }) => {
@@ -14,6 +16,16 @@ export const machine_rollback_snapshot: TaskHandler<'machine_rollback_snapshot'>
     await installs.forget(uuid)
     context.progress(20, 'rollback')
     await context.once('rolled_back', () => hypervisor.rollbackSnapshot(uuid, name))
-    return lookAt(context, uuid)
+    return { ...(await lookAt(context, uuid)), ...(await shapeAsWanted(context, uuid)) }
   },
+}
+
+/** What the VM is now is what is wanted from now on. A VM that Muster did not make has no definition that Muster can read so. */
+async function shapeAsWanted({ hypervisor }: TaskContext, uuid: string): Promise<{ wanted?: Wanted }> {
+  try {
+    return { wanted: wantedOf(await hypervisor.shapeOf(uuid)) }
+  } catch (error) {
+    if (error instanceof HypervisorError && error.code === 'InvalidArgument') return {}
+    throw error
+  }
 }

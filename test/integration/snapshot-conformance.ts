@@ -107,6 +107,24 @@ export function snapshotClaims({ test, limit, hypervisor, define, becomes, refus
   )
 
   test(
+    'a rollback brings back what the VM was made of, and leaves what is known of it',
+    async () => {
+      const { uuid } = await define({ alias: 'old' })
+      await take(uuid, 'small')
+      const before = await hypervisor().shapeOf(uuid)
+      const wanted = { ...before, memory_mib: before.memory_mib + 32, alias: 'new', tags: { role: 'web' } }
+      await hypervisor().reshapeVm(uuid, wanted, { parts: ['ram', 'alias', 'tags'] })
+      assert.is((await hypervisor().shapeOf(uuid)).memory_mib, before.memory_mib + 32)
+      await hypervisor().rollbackSnapshot(uuid, 'small')
+      const { memory_mib, alias, tags } = await hypervisor().shapeOf(uuid)
+      assert.equal([memory_mib, alias, tags], [before.memory_mib, 'new', { role: 'web' }])
+      assert.is((await vm(uuid))?.alias, 'new')
+      await hypervisor().removeVm(uuid)
+    },
+    limit,
+  )
+
+  test(
     'an absent snapshot cannot be rolled back to, and deleting it is success, of a stopped and of a running VM',
     async () => {
       const { uuid } = await define()

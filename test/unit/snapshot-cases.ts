@@ -105,7 +105,8 @@ export const SNAPSHOT_CASES: Case[] = [
     check: async (scene, end) => {
       assert.equal(contentOf(scene), { disk: 'old', memory: 'counted to 7' })
       assert.is(stateOf(scene), 'running')
-      assert.is((end.result as { vm: { state: string } }).vm.state, 'running')
+      const { vm, wanted } = end.result as { vm: { state: string }; wanted: { ram: number } }
+      assert.equal([vm.state, wanted.ram], ['running', scene.spec.memory_mib])
       assert.equal(await namesOf(scene), [name])
     },
   },

@@ -2,6 +2,7 @@
 import * as v from 'valibot'
 import { SnapshotName } from '../ids.ts'
 import { VmSummary } from '../vm.ts'
+import { Wanted } from '../vm-changes.ts'
 import { hour, type TaskKind, vmParams, vmResult } from './kind.ts'
 
 const params = v.object({ ...vmParams, snapshot_name: SnapshotName })
@@ -13,6 +14,12 @@ export const VM_SNAPSHOT_TASKS = {
     limitMs: hour,
     serial: 'vm',
   },
-  machine_rollback_snapshot: { params, result: vmResult, limitMs: hour, serial: 'vm' },
+  machine_rollback_snapshot: {
+    params,
+    /** `wanted`: what the VM is made of as of then; its record adopts it. */
+    result: v.object({ vm: v.nullable(VmSummary), wanted: v.optional(Wanted) }),
+    limitMs: hour,
+    serial: 'vm',
+  },
   machine_delete_snapshot: { params, result: vmResult, limitMs: hour, serial: 'vm' },
 } as const satisfies Record<string, TaskKind>
