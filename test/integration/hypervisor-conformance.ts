@@ -18,6 +18,7 @@ import { eventually } from '../eventually.ts'
 import { suite } from '../suite.ts'
 import { deviceClaims } from './device-conformance.ts'
 import { imageClaims } from './image-conformance.ts'
+import { nodeStorageClaims } from './node-storage-conformance.ts'
 import { snapshotClaims } from './snapshot-conformance.ts'
 
 export interface Subject {
@@ -514,6 +515,7 @@ export function conformance(subject: Conformance): void {
     storageIsCounted: subject.storageIsCounted ?? false,
     memoryIsCounted: subject.memoryIsCounted ?? false,
   })
+  nodeStorageClaims({ test, limit, hypervisor: () => hypervisor, define })
   snapshotClaims({ test, limit, hypervisor: () => hypervisor, define, becomes, refuses })
 
   can(subject.reopens, 'guests outlive the agent', 'a host that ends with its last connection', async () => {

@@ -69,6 +69,25 @@ function describe(): void {
     await again.close()
   })
 
+  test('the pool is autostarted again, and disks without a VM are removed, no others', async () => {
+    const pool = await vmPool()
+    await pool.setAutostart(false)
+    await hypervisor.makePool()
+    assert.is(await pool.getAutostart(), true)
+    const { uuid } = spec()
+    const kept = spec({ disks: [{ size_mib: 1 }] })
+    await hypervisor.defineVm(kept, { taskId: 'x' })
+    const left = [`${uuid}-disk0.qcow2`, `${uuid}-disk1.qcow2`]
+    const others = ['debian-12', `${uuid}-disk0.qcow2.bak`, `${uuid.slice(1)}-disk0.qcow2`]
+    for (const name of [...left, ...others]) await pool.createVolume(volumeXml({ name, capacityBytes: mib }))
+    assert.equal((await hypervisor.removeLeftovers()).sort(), left)
+    assert.equal(await hypervisor.removeLeftovers(), [])
+    const names = (await pool.listVolumes()).map(volume => volume.name)
+    for (const name of [...others, `${kept.uuid}-disk0.qcow2`]) assert.ok(names.includes(name), name)
+    for (const name of others) await (await pool.lookupVolume(name)).delete()
+    await hypervisor.removeVm(kept.uuid)
+  })
+
   test('every definition that is built is valid by libvirt’s schema', async () => {
     const many = Array.from({ length: 40 }, (_, n) => ({ size_mib: n + 1, ...(n % 2 ? { image: 'i' } : {}) }))
     const alias = '<Ümläut> & "quotes" \u0007 \ud800 😀'
