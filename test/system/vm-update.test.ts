@@ -20,11 +20,12 @@ const marker = 'this-is-the-other-image'
 const markerMib = 40
 
 const consoleOf = (name: Guest) => lab().console(uuids[name] ?? '')
+// A whole line: a slow guest is read in the middle of one.
 async function sh(name: Guest, line: string): Promise<string> {
-  return ((await (await consoleOf(name)).ask(`sh ${line}`, /SH (.*)/))[1] ?? '').trim()
+  return ((await (await consoleOf(name)).ask(`sh ${line}`, /SH (.*)[\r\n]/))[1] ?? '').trim()
 }
 async function ping(from: Guest, to: Guest): Promise<string> {
-  const ip = (await (await consoleOf(to)).sees(/NIC eth0 mac=\S+ ip=(\S+)/))[1]
+  const ip = (await (await consoleOf(to)).sees(/NIC eth0 mac=\S+ ip=(\S+)[\r\n]/))[1]
   return (await (await consoleOf(from)).ask(`ping ${ip}`, /PING (\S+) (OK|FAIL)/))[2] ?? ''
 }
 // biome-ignore lint/suspicious/noExplicitAny: what VmLoad and a task's end say is looked into as it is
