@@ -232,7 +232,10 @@ export const computeNodeMachine = states.createMachine({
       },
     },
     defaults: { on: { boot_set: changeRecord, boot_update: changeRecord } },
-    deleted: { on: { register: register(true) }, after: { deletedKept: 'forgotten' } },
+    deleted: {
+      on: { register: register(true), task_fail: { actions: [effect('endTask', failOrphan)] } },
+      after: { deletedKept: 'forgotten' },
+    },
     forgotten: { type: 'final' },
     running: {
       ...tasks,

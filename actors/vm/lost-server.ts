@@ -20,7 +20,7 @@ export function isOfServer(context: VmContext, event: { type: string }): boolean
   return lost.type === 'forget' || (context.operation !== null && context.operation.at <= lost.lost_at)
 }
 
-/** Ends the records of the tasks that this VM waits for. */
+/** Ends the tasks that this VM waits for: those that its server has taken on, and those that it has yet to hear of. */
 export function failOrphans({ operation, waiting, server_uuid }: VmContext): Effect[] {
   const { code, message } = serverLost
   return [...(operation ? [operation] : []), ...waiting].map(({ task_id }) => ({

@@ -133,7 +133,11 @@ export const vmMachine = states.createMachine({
       {
         guard: 'isOfServer',
         target: '.forgotten',
-        actions: [effect('tellHost', (context: VmContext) => tellHost(context, 'destroyed')), effect('done', done)],
+        actions: [
+          effect('failTask', failOrphans),
+          effect('tellHost', (context: VmContext) => tellHost(context, 'destroyed')),
+          effect('done', done),
+        ],
       },
       { actions: [effect('done', done)] },
     ],

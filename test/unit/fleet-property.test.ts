@@ -1,5 +1,5 @@
 /**
- * Random histories of a small fleet: commands, reports, agent answers, lost commits, repeats and time, in any order. Whatever happens,
+ * Random histories of a small fleet: commands, reports, agent answers, lost commits, lost records, deletions, repeats and time. Whatever happens,
  * a VM has at most one task that an agent may run, a task ends once, and a fleet left alone comes to rest with nothing pending.
  */
 import fc from 'fast-check'
@@ -34,6 +34,7 @@ const step = fc.oneof(
   fc.record({ do: fc.constant('advance' as const), ms: fc.constantFrom(10, 5_000, 61_000, 3_700_000) }),
   fc.record({ do: fc.constant('lose' as const) }),
   fc.record({ do: fc.constant('liveness' as const), event: fc.constantFrom('heard', 'silent') }),
+  fc.record({ do: fc.constant('remove' as const), how: fc.constantFrom('deleted', 'lost'), settles: fc.boolean() }),
 )
 type Step = typeof step extends fc.Arbitrary<infer T> ? T : never
 
@@ -136,6 +137,18 @@ function apply(fleet: Fleet, next: Step, newTask: () => string): void {
     case 'liveness':
       fleet.command('cn', SERVER, next.event)
       return
+    case 'remove': {
+      // The server's record goes, by request or by hand, and its node registers again.
+      if (next.how === 'deleted') fleet.command('cn', SERVER, 'delete', { vm_uuids: [VM] })
+      else {
+        fleet.records.delete(`cn.${SERVER}`)
+        fleet.command('vm', VM, 'server_lost', { server_uuid: SERVER, lost_at: fleet.now })
+      }
+      if (next.settles) fleet.settle()
+      fleet.now += 1_000
+      registered(fleet)
+      return
+    }
     case 'lose': {
       // The effects of one outbox entry happened, but the commit that clears it was lost: it is performed again.
       for (const record of [...fleet.records.values()]) {
