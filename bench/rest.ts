@@ -1,4 +1,4 @@
-/** REST calls in a second through the gateway: a server is read, VMs are stopped and started; beside a bare Hono route. */
+/** REST calls in a second through the gateway: reads and reports (rest-reads.ts), then VMs are stopped and started beside the store alone. */
 import type { TaskRecord } from '../actors/contract/task.ts'
 import type { NatsConnection } from '../services/nats/connect.ts'
 import { lastSequence } from '../services/nats/follow.ts'
@@ -7,18 +7,21 @@ import { provision } from '../services/nats/provision.ts'
 import { openView } from '../services/nats/view.ts'
 import { eventually } from '../test/eventually.ts'
 import { instantAgents } from './agents.ts'
-import { startBare, startGateway } from './gateways.ts'
+import { startGateway } from './gateways.ts'
 import { hammer, latency } from './hammer.ts'
 import { coverage, realHost, serving } from './hosts.ts'
 import { fill } from './load.ts'
 import { rawCompareAndSet } from './raw.ts'
+import { CLIENTS_MAX, inventoryEntry, restReads, SERVERS, startAllocator } from './rest-reads.ts'
 import { type Cores, coresOf, type Scope } from './scope.ts'
 import { serverEntry, serverUuid, vmEntry, vmUuid } from './seed.ts'
 import { perSecond, type Row, seconds, shares, whole } from './table.ts'
 
 const connections = 32
 const vms = 2_000
-const servers = 100
+const servers = SERVERS
+/** The first ones have VMs. */
+const withVms = 100
 
 export async function rest(scope: Scope): Promise<Row[]> {
   const forMs = scope.short ? 500 : 8_000
@@ -26,32 +29,23 @@ export async function rest(scope: Scope): Promise<Row[]> {
   const nc = await scope.connect(nats)
   await provision(nc)
   await fill(nc, 'cn', servers, serverEntry)
-  await fill(nc, 'vm', Math.max(vms, coverage), n => vmEntry(n, n % servers))
+  await fill(nc, 'vm', Math.max(vms, coverage), n => vmEntry(n, n % withVms))
+  const ofServer = (server: number) =>
+    server < withVms ? Array.from({ length: vms / withVms }, (_, at) => server + at * withVms) : []
+  await fill(nc, 'inventory', 2 * servers, n => inventoryEntry(n, ofServer))
   const agents = instantAgents(nc)
   const host = realHost(scope, nats)
   await serving(nc, host)
-  const { client, running } = await startGateway(scope, nats, connections)
+  await startAllocator(scope, nats, nc)
+  const { client, running } = await startGateway(scope, nats, CLIENTS_MAX)
   // Without beats the nodes would count as silent after 11 s, and commands to them would be refused.
   const beating = setInterval(() => {
     for (let n = 0; n < servers; n++) publishHeartbeat(nc, serverUuid(n))
-  }, 1_000)
+  }, 4_000)
   scope.defer(() => clearInterval(beating))
   const groups = { gateway: [running.pid], host: [host.pid], nats: nats.pids(), client: [process.pid] }
 
-  scope.say('GET of a server')
-  const path = (n: number) => `/servers/${serverUuid(n % servers)}`
-  const bytes = Buffer.byteLength((await client.get(path(0))).text)
-  let turn = 0
-  const get = await coresOf(groups, () =>
-    hammer({ inFlight: connections, forMs, operation: () => client.get(path(turn++)) }),
-  )
-
-  scope.say('GET of a bare route')
-  const bare = await startBare(scope, bytes, connections)
-  const limit = await coresOf({ server: [bare.running.pid], client: [process.pid] }, () =>
-    hammer({ inFlight: connections, forMs, operation: () => bare.client.get(path(turn++)) }),
-  )
-  await bare.running.stop()
+  const reads = await restReads(scope, client)
 
   scope.say('compare-and-set, the store alone')
   const raw = await rawCompareAndSet(nc, { prefix: 'raw', keys: vms, bytes: 2_048, inFlight: connections, forMs })
@@ -67,7 +61,7 @@ export async function rest(scope: Scope): Promise<Row[]> {
         const n = calls % vms
         const verb = Math.floor(calls / vms) % 2 === 0 ? 'stop' : 'start'
         calls += 1
-        return client.post(`/servers/${serverUuid(n % servers)}/vms/${vmUuid(n)}/${verb}`)
+        return client.post(`/servers/${serverUuid(n % withVms)}/vms/${vmUuid(n)}/${verb}`)
       },
     }),
   )
@@ -82,13 +76,7 @@ export async function rest(scope: Scope): Promise<Row[]> {
   const detail = ({ value, cores }: { value: Parameters<typeof latency>[0]; cores: Cores }) =>
     `${latency(value)}; CPU ${shares(cores)}`
   return [
-    { what: 'GET, bare Hono route', figure: perSecond(limit.value.perSecond), detail: `${detail(limit)}; ${bytes} B` },
-    {
-      what: 'GET /servers/:uuid',
-      figure: perSecond(get.value.perSecond),
-      aim: { text: `${(get.value.perSecond / limit.value.perSecond).toFixed(2)} of bare` },
-      detail: detail(get),
-    },
+    ...reads,
     { what: 'compare-and-set, the store alone', figure: perSecond(raw.perSecond), detail: latency(raw) },
     {
       what: 'POST .../vms/:uuid/stop, start',

@@ -13,9 +13,9 @@ import type { QueueContext, TicketBody } from '../actors/contract/ticket.ts'
 import type { VerbKind, VerbOf, VerbParams, VerbValue } from '../actors/contract/verbs.ts'
 import type { VmContext } from '../actors/contract/vm.ts'
 import type { BootDefaults } from '../services/nats/boot-defaults.ts'
-import type { InstalledPlatform } from './platforms.ts'
 import type { Feed } from '../services/nats/feed.ts'
 import type { EventBucket } from './change-events.ts'
+import type { InstalledPlatform } from './platforms.ts'
 
 export type { BootDefaults } from '../services/nats/boot-defaults.ts'
 
@@ -89,6 +89,8 @@ export interface Shelf<T> {
 
 export interface VmShelf extends Shelf<Vm> {
   of(serverUuid: string): Vm[]
+  /** The same as long as no VM of the server has changed. */
+  version(serverUuid: string): unknown
   /** VMs of that domain name, whatever its case. */
   named(name: string): Vm[]
 }
@@ -123,6 +125,8 @@ export interface Backend {
   inventory: {
     barrier(): Promise<void>
     sysinfo(serverUuid: string): Sysinfo | undefined
+    /** The same text as long as it has not changed. */
+    sysinfoText(serverUuid: string): string | undefined
     status(serverUuid: string): StatusEvent | undefined
     /** What the server has told that it can boot. */
     platforms(serverUuid: string): readonly InstalledPlatform[]
@@ -177,6 +181,8 @@ export interface Backend {
   ): Promise<{ value: ToldDecision } | { error: Rejection; decision?: ToldDecision }>
   /** What servers have left, in MiB and percent of a core; `errors`: why others have nothing to tell. Undefined: of all. */
   capacity(serverUuids: string[] | undefined): Promise<Outcome<Capacities>>
+  /** Brings everything shown of a server up to now, and tells what it has left: one question for all who ask together. */
+  whole(serverUuid: string): Promise<Capacities>
   /** The same for showing servers: empty where no allocator answers at once. */
   left(serverUuids: readonly string[]): Promise<Capacities>
   /** A decision made in the last minutes, or why it did not choose that server. */

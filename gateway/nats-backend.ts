@@ -26,6 +26,7 @@ import {
   statusOf,
   sysinfoOf,
 } from './projections.ts'
+import { rounds } from './rounds.ts'
 import { gathered } from './unreserved.ts'
 
 export interface NatsBackendOptions {
@@ -99,6 +100,9 @@ export async function openNatsBackend({ nc, sender, warn }: NatsBackendOptions):
     },
   })
 
+  const left = gathered(uuids =>
+    ask(subject.allocator('capacity'), { servers: uuids }, { deadlineMs: 2_000, absentMs: 0 }),
+  )
   return {
     call: (kind, id, verb, params, options: CallOptions = {}) => {
       const { key, reqId, deadlineMs } = options
@@ -114,6 +118,10 @@ export async function openNatsBackend({ nc, sender, warn }: NatsBackendOptions):
     inventory: {
       barrier: () => inventory.barrier(),
       sysinfo: uuid => sysinfoOf(inventory.get(keyOf.sysinfo(uuid))),
+      sysinfoText: uuid => {
+        const kept = inventory.get(keyOf.sysinfo(uuid))
+        return kept && 'sysinfo' in kept ? kept.sysinfo : undefined
+      },
       status: uuid => statusOf(inventory.get(keyOf.status(uuid))),
       platforms: uuid => {
         const kept = inventory.get(keyOf.sysinfo(uuid))
@@ -150,7 +158,11 @@ export async function openNatsBackend({ nc, sender, warn }: NatsBackendOptions):
     // A claim that is asked for twice is taken twice, so whoever hears the question hears it once.
     allocate: question => ask(subject.allocator('choose'), question, { deadlineMs: 10_000, attemptMs: 10_000 }),
     capacity: servers => ask(subject.allocator('capacity'), { servers }),
-    left: gathered(servers => ask(subject.allocator('capacity'), { servers }, { deadlineMs: 2_000, absentMs: 0 })),
+    left,
+    whole: rounds(async uuids => {
+      const [told] = await Promise.all([left(uuids), servers.barrier(), inventory.barrier(), vms.barrier()])
+      return told
+    }),
     decision: async (id, server_uuid) => {
       const outcome = await ask<Record<string, unknown>>(
         subject.allocator('decision'),
@@ -212,8 +224,12 @@ function indexVms(view: View<Vm>) {
   const byServer = new Map<string, Set<string>>()
   const byName = new Map<string, Set<string>>()
   const placed = new Map<string, { server: string; name: string }>()
+  const versions = new Map<string, number>()
+  const touch = (server: string) => versions.set(server, (versions.get(server) ?? 0) + 1)
   const put = (uuid: string, vm: Vm | undefined) => {
     const before = placed.get(uuid)
+    if (before) touch(before.server)
+    if (vm && vm.server_uuid !== before?.server) touch(vm.server_uuid)
     if (before && vm && before.server === vm.server_uuid && before.name === vm.name) return
     if (before) {
       take(byServer, before.server, uuid)
@@ -234,6 +250,7 @@ function indexVms(view: View<Vm>) {
     })
   return {
     of: (serverUuid: string) => found(byServer.get(serverUuid)),
+    version: (serverUuid: string) => versions.get(serverUuid),
     named: (name: string) => found(byName.get(name.toLowerCase())),
   }
 }

@@ -3,27 +3,18 @@
  * nothing is shown: a server can be looked at while no allocator runs.
  */
 import type { Capacities, Outcome } from './backend.ts'
+import { rounds } from './rounds.ts'
 
 type Ask = (serverUuids: string[]) => Promise<Outcome<Capacities>>
-type Waiting = { uuids: readonly string[]; resolve: (told: Capacities) => void }
 
 const nothing: Capacities = { capacities: {}, ratios: {}, errors: {} }
 
-/** Gathers questions until the current turn of the event loop is over. */
+/** Asks once for all who ask together. Never rejects. */
 export function gathered(ask: Ask): (serverUuids: readonly string[]) => Promise<Capacities> {
-  let waiting: Waiting[] = []
-  const send = async () => {
-    const asked = waiting
-    waiting = []
-    const uuids = [...new Set(asked.flatMap(({ uuids }) => uuids))]
-    const outcome = await ask(uuids).catch(() => ({ value: nothing }))
-    for (const { resolve } of asked) resolve('value' in outcome ? outcome.value : nothing)
-  }
-  return uuids =>
-    new Promise(resolve => {
-      if (waiting.length === 0) setImmediate(send)
-      waiting.push({ uuids, resolve })
-    })
+  return rounds(async questions => {
+    const outcome = await ask([...new Set(questions.flat())]).catch(() => ({ value: nothing }))
+    return 'value' in outcome ? outcome.value : nothing
+  })
 }
 
 /** The properties that CNAPI shows of a server which qualifies; none for others (cnapi-behaviour §2.4). */

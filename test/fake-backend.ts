@@ -204,12 +204,15 @@ export function fakeBackend(): FakeBackend {
     vms: {
       ...shelf(vms),
       of: uuid => [...vms.values()].filter(vm => vm.server_uuid === uuid),
+      // Never the same: a test changes its VMs in place.
+      version: () => ({}),
       named: name => [...vms.values()].filter(vm => vm.name.toLowerCase() === name.toLowerCase()),
     },
     hosts: shelf(hosts),
     inventory: {
       barrier,
       sysinfo: uuid => sysinfos.get(uuid),
+      sysinfoText: uuid => JSON.stringify(sysinfos.get(uuid)),
       status: uuid => statuses.get(uuid),
       platforms: uuid => platformsIn(sysinfos.get(uuid) ?? {}),
     },
@@ -255,6 +258,10 @@ export function fakeBackend(): FakeBackend {
     capacity: async () => {
       if (fake.broken) throw fake.broken
       return fake.capacities
+    },
+    whole: async uuid => {
+      await barrier()
+      return fake.left([uuid])
     },
     left: async () => ('value' in fake.capacities ? fake.capacities.value : { capacities: {}, ratios: {}, errors: {} }),
     decision: async (id, server) => {

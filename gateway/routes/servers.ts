@@ -6,6 +6,7 @@ import type { Backend, Server } from '../backend.ts'
 import { isUuid } from '../gates.ts'
 import { type AnyRow, row } from '../row.ts'
 import { booleanWord, integer, listMatching, numberFromZero, objectOf, text, trimmed } from '../rules.ts'
+import { listedText, serverText } from '../server-text.ts'
 import { shownServer } from '../shown-server.ts'
 import { started } from '../tasks.ts'
 import { unreserved } from '../unreserved.ts'
@@ -40,7 +41,7 @@ export const serverRows: AnyRow[] = [
     },
     success: { status: 200, description: 'Servers', body: v.array(shown) },
     errors: [],
-    handle: async ({ params }, backend) => {
+    handle: async ({ params, accepted }, backend) => {
       const extras = new Set(params.extras)
       await barriers(extras, backend)
       const { setup, reserved, reservoir, headnode, hostname, limit = limitDefault, offset = 0 } = params
@@ -54,6 +55,10 @@ export const serverRows: AnyRow[] = [
         .filter(server => wanted.every(([name, value]) => server[name] === value))
         .sort((a, b) => (a.uuid < b.uuid ? -1 : 1))
         .slice(from, from + limit)
+      if (extras.size === 0 && !params.fields) {
+        const texts = page.map(server => listedText(server, backend))
+        return { status: 200, body: `[${texts.join(',')}]`, type: accepted }
+      }
       const left =
         extras.has('capacity') || extras.has('all') ? await backend.left(page.map(({ uuid }) => uuid)) : undefined
       const show = (server: Server) => ({
@@ -73,10 +78,10 @@ export const serverRows: AnyRow[] = [
     params: {},
     success: { status: 200, description: 'The server', body: shown },
     errors: [],
-    handle: async ({ server }, backend) => {
-      const [left] = await Promise.all([backend.left([server.uuid]), barriers(all, backend)])
-      const shown = shownServer(backend.servers.get(server.uuid) ?? server, all, backend)
-      return { status: 200, body: { ...shown, ...unreserved(server.uuid, left) } }
+    handle: async ({ server, accepted }, backend) => {
+      const left = await backend.whole(server.uuid)
+      const body = serverText(backend.servers.get(server.uuid) ?? server, left, backend)
+      return { status: 200, body, type: accepted }
     },
   }),
   row({
@@ -163,8 +168,6 @@ export const serverRows: AnyRow[] = [
     },
   }),
 ]
-
-const all: ReadonlySet<string> = new Set(['all'])
 
 /** Views that the groups asked for are read from, brought up to now. */
 async function barriers(extras: ReadonlySet<string>, backend: Backend): Promise<void> {

@@ -28,6 +28,29 @@ test('a node that works is told so by its agent, and a look now finds the same',
   assert.is(live.hypervisor.seen_by, 'live')
 })
 
+test('a server shows its VMs as they are after each acknowledged change', async () => {
+  const done = async (id: string) => {
+    const { body } = await gateway.ask('GET', `/tasks/${id}/wait?timeout=20`)
+    assert.is(body.status, 'complete', JSON.stringify(body))
+  }
+  const made = await gateway.ask('POST', `/servers/${server}/vms`, { body: { ram: 128 } })
+  assert.is(made.status, 200)
+  await done(made.body.id)
+  const shown = async () =>
+    Object.values((await gateway.ask('GET', `/servers/${server}`)).body.vms) as { uuid: string; state: string }[]
+  const [vm] = await shown()
+  for (const [verb, state] of [
+    ['stop', 'stopped'],
+    ['start', 'running'],
+    ['stop', 'stopped'],
+  ] as const) {
+    await done((await gateway.ask('POST', `/servers/${server}/vms/${vm?.uuid}/${verb}`, { body: {} })).body.id)
+    assert.is((await shown())[0]?.state, state)
+  }
+  await done((await gateway.ask('DELETE', `/servers/${server}/vms/${vm?.uuid}`)).body.id)
+  assert.equal(await shown(), [])
+})
+
 test('a hypervisor that does not answer is told with its reason, its VMs and figures stay, and it recovers', async () => {
   const [hypervisor] = muster.hypervisors
   const memory = async () => (await gateway.ask('GET', `/servers/${server}`)).body.memory_total_bytes
