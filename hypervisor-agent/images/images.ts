@@ -54,6 +54,8 @@ export interface Images {
   list(hypervisor: Hypervisor): Promise<Image[]>
   /** Remembers an image of the pool that was made here: `source` says of what. */
   made(name: string, origin: Digests & { source: string; manifest: Record<string, unknown> }): Promise<void>
+  /** ImageServiceFailed for an image service that this server must not ask. */
+  admit(service: string): void
   /** A file for what is made of an image on its way; it goes with the image. */
   partOf(name: string): Promise<string>
   /** ImageInUse, naming VMs. An absent image is success. */
@@ -222,6 +224,13 @@ export async function openImages(options: ImagesOptions): Promise<Images> {
       return Promise.all(volumes.map(async volume => shown(volume, await originOf(volume.name))))
     },
     made: (name, origin) => keep(name, { name, created: new Date().toISOString(), ...origin }),
+    admit: service => {
+      try {
+        web.admit(service)
+      } catch (error) {
+        throw new HypervisorError('ImageServiceFailed', (error as Error).message, { cause: error })
+      }
+    },
     partOf: async name => {
       await makeFolder(join(parts, name))
       return join(parts, name, 'packed')

@@ -18,6 +18,8 @@ export interface FetchOptions {
 }
 
 export interface Fetcher {
+  /** Throws for an address that must not be asked on this server. */
+  admit(url: string): void
   /** The text behind an address, undefined if the server has none (404, 403 or 410). */
   text(url: string, options: { maxBytes: number; signal: AbortSignal }): Promise<string | undefined>
   /**
@@ -128,6 +130,7 @@ export function fetcher({
   }
 
   return {
+    admit: url => check(new URL(url), undefined),
     text: async (url, { maxBytes, signal }) => {
       const response = await ask(url, signal)
       if (absent.has(response.status)) {

@@ -66,6 +66,7 @@ export const machine_create_image: TaskHandler<'machine_create_image'> = {
 async function examine(context: TaskContext, { uuid, manifest, ...params }: Params): Promise<Before> {
   const { hypervisor, images } = context
   const { state } = await needVm(context, uuid)
+  if (params.imgapi_url !== undefined) images.admit(params.imgapi_url)
   if ((await images.list(hypervisor)).some(image => image.uuid === manifest.uuid)) {
     throw new HypervisorError('ImageExists', `the server has an image ${manifest.uuid} already`)
   }
