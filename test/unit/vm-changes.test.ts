@@ -5,12 +5,13 @@
 import { randomUUID } from 'node:crypto'
 import * as assert from 'uvu/assert'
 import type { VmContext } from '../../actors/contract/vm.ts'
-import { type Hypervisor, HypervisorError } from '../../hypervisor-agent/hypervisor.ts'
+import type { HypervisorError } from '../../hypervisor-agent/hypervisor.ts'
 import { changedShape, movedNic, targetOf } from '../../hypervisor-agent/shape.ts'
 import { fleetVm } from '../../services/allocator/server.ts'
 import { eventually } from '../eventually.ts'
 import { suite } from '../suite.ts'
 import { type Node, offer, simulatedNode, vmSpec } from './agent-fixture.ts'
+import { failingAt } from './failing-calls.ts'
 import { complete, type Fleet, fail, makeFleet, registered, SERVER, taskId, VM, withRunningVm } from './fleet.ts'
 
 const test = suite('vm changes')
@@ -50,25 +51,6 @@ async function changing(body: (node: Node, uuid: string) => Promise<void>): Prom
 async function seen({ hypervisor }: Node, uuid: string) {
   const { hardware, loose, state } = hypervisor.world.guest(uuid) ?? {}
   return { shape: await hypervisor.shapeOf(uuid), hardware, loose: loose ?? {}, state }
-}
-
-/** Fails the n-th call, before its effect or after it, and every later one of the same name as often as `times` says. */
-function failingAt(when: 'before' | 'after', nth: number, reached: (name: string) => void) {
-  let calls = 0
-  return (hypervisor: Hypervisor): Hypervisor =>
-    new Proxy(hypervisor, {
-      get: (target, name, receiver) => {
-        const member = Reflect.get(target, name, receiver)
-        if (typeof member !== 'function' || name === 'onChange') return member
-        return async (...args: unknown[]) => {
-          calls += 1
-          if (calls !== nth) return Reflect.apply(member, target, args)
-          reached(String(name))
-          if (when === 'after') await Reflect.apply(member, target, args)
-          throw new HypervisorError('HypervisorError', `${String(name)} was told to fail`)
-        }
-      },
-    })
 }
 
 const tasks = {
