@@ -24,6 +24,7 @@ import { vmMigrateRows } from './routes/vm-migrate.ts'
 import { vmUpdateRows } from './routes/vm-updates.ts'
 import { vmRows } from './routes/vms.ts'
 import { waitlistRows } from './routes/waitlist.ts'
+import { zfsRows } from './routes/zfs.ts'
 import type { AnyRow } from './row.ts'
 
 /** All rows. Where two paths fit a request the earlier row answers, so literal paths stand before parametrised ones. */
@@ -51,6 +52,7 @@ export function routes(version: string, self: Self = nobody(version)): AnyRow[] 
     ...networkRows,
     ...imageRows,
     ...agentRows,
+    ...zfsRows,
     ...ticketRows,
     ...waitlistRows,
   ]

@@ -13,7 +13,10 @@ import { openVswitch } from './openvswitch/bridges.ts'
 import { simulatedNicTags } from './simulated/host.ts'
 import { simulatedHostControl } from './simulated/host-control.ts'
 import { simulatedHypervisor } from './simulated/simulated.ts'
+import { simulatedZfs } from './simulated/zfs.ts'
 import type { NodeTools } from './tools.ts'
+import { zfsCommands } from './zfs/commands.ts'
+import type { Zfs } from './zfs/zfs.ts'
 
 export interface Node {
   serverUuid: string
@@ -34,11 +37,11 @@ export async function openNodes(config: AgentConfig, note: (line: string) => voi
 async function openNode(config: AgentConfig, stateDir: string, note: (line: string) => void): Promise<Node> {
   const serverUuid = await serverIdentity(stateDir, config.serverUuid)
   const nicTags = await openNicTags({ stateDir, configured: config.nicTags ?? defaultNicTags[config.hypervisor] })
-  const { hypervisor, host } = hypervisors[config.hypervisor](config, { serverUuid, stateDir, note, nicTags })
+  const { hypervisor, host, zfs } = hypervisors[config.hypervisor](config, { serverUuid, stateDir, note, nicTags })
   await hypervisor.open()
   const scripts = await openScripts({ stateDir, ...(config.execute ? { allowed: config.execute } : {}) })
   const resetMark = await openResetMark(stateDir)
-  return { serverUuid, stateDir, hypervisor, tools: { host, nicTags, scripts, resetMark } }
+  return { serverUuid, stateDir, hypervisor, tools: { host, nicTags, scripts, resetMark, zfs } }
 }
 
 const defaultNicTags: Record<AgentConfig['hypervisor'], Readonly<Record<string, string>>> = {
@@ -57,6 +60,7 @@ const hypervisors: Record<AgentConfig['hypervisor'], (config: AgentConfig, place
   libvirt: ({ libvirt, rebootCommand }, { stateDir, note, nicTags: { byTag: nicTags } }) => ({
     hypervisor: libvirtHypervisor({ ...libvirt, nicTags, openvswitch: openVswitch({ nicTags, note }) }),
     host: linuxHost({ stateDir, ...(rebootCommand ? { rebootCommand } : {}) }),
+    zfs: zfsCommands(),
   }),
   simulated: ({ simulatedDelayMs: delay, nicTags: configured }, { serverUuid, stateDir, nicTags }) => {
     const hypervisor = simulatedHypervisor({
@@ -68,11 +72,13 @@ const hypervisors: Record<AgentConfig['hypervisor'], (config: AgentConfig, place
       // What was changed over the API changes no bridges.
       bridges: [...new Set(Object.values(configured ?? simulatedNicTags))],
     })
-    return { hypervisor, host: simulatedHostControl({ hypervisor, goneAfterMs: 10 * delay, downMs: 100 * delay }) }
+    const host = simulatedHostControl({ hypervisor, goneAfterMs: 10 * delay, downMs: 100 * delay })
+    return { hypervisor, host, zfs: simulatedZfs() }
   },
 }
 
 interface Opened {
   hypervisor: Hypervisor
   host: HostControl
+  zfs: Zfs
 }

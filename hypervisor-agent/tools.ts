@@ -10,6 +10,7 @@ import type { Images } from './images/images.ts'
 import type { Installs } from './install/installs.ts'
 import type { JournalEntry } from './journal.ts'
 import type { Receptions } from './streams/receptions.ts'
+import type { Zfs } from './zfs/zfs.ts'
 
 /** Tools of the node that are there before its agent: they belong to its hypervisor and its state folder. */
 export interface NodeTools {
@@ -18,6 +19,7 @@ export interface NodeTools {
   /** Nic tag -> bridge. */
   nicTags: NicTags
   scripts: Scripts
+  zfs: Zfs
   /** Whether the node was reset and not set up since. */
   resetMark: ResetMark
 }

@@ -104,6 +104,20 @@ export const SAMPLES: Record<string, Sample> = {
     path: `/servers/${SERVER}/uninstall-agents`,
     body: { agents: ['firewaller'] },
   },
+  DatasetList: { method: 'GET', path: `/servers/${SERVER}/datasets` },
+  DatasetCreate: { method: 'POST', path: `/servers/${SERVER}/datasets`, body: { dataset: 'zones/a' } },
+  SnapshotCreate: { method: 'POST', path: `/servers/${SERVER}/datasets/zones%2Fa/snapshot`, body: { name: 'one' } },
+  SnapshotRollback: { method: 'POST', path: `/servers/${SERVER}/datasets/zones%2Fa/rollback`, body: { name: 'one' } },
+  SnapshotList: { method: 'GET', path: `/servers/${SERVER}/datasets/zones%2Fa/snapshots` },
+  DatasetPropertiesGetAll: { method: 'GET', path: `/servers/${SERVER}/dataset-properties?prop1=used` },
+  DatasePropertiesGet: { method: 'GET', path: `/servers/${SERVER}/datasets/zones%2Fa/properties?prop1=used` },
+  DatasetPropertiesSet: {
+    method: 'POST',
+    path: `/servers/${SERVER}/datasets/zones%2Fa/properties`,
+    body: { properties: { quota: '1073741824' } },
+  },
+  DatasetDestroy: { method: 'DELETE', path: `/servers/${SERVER}/datasets/zones%2Fa` },
+  ZpoolList: { method: 'GET', path: `/servers/${SERVER}/zpools` },
   VmList: { method: 'GET', path: `/servers/${SERVER}/vms` },
   VmCreate: { method: 'POST', path: `/servers/${SERVER}/vms`, body: { ram: 512 } },
   VmLoad: { method: 'GET', path: vm },
@@ -204,6 +218,8 @@ export function preparedBackend(): FakeBackend {
   backend.results.set('server_sysinfo', { sysinfo: { UUID: SERVER } })
   backend.results.set('command_execute', { err: null, exitCode: 0, signal: null, stdout: 'up\n', stderr: '' })
   backend.reads.set('image_list', { value: [] })
+  for (const name of ['zfs_list_datasets', 'zfs_list_snapshots', 'zfs_list_pools']) backend.reads.set(name, { value: [] })
+  backend.reads.set('zfs_get_properties', { value: { 'zones/a': { used: '0' } } })
   backend.machines.set('vm', { kind: 'vm', initial: 'absent', states: [], mermaid: 'stateDiagram-v2\n' })
   backend.answers.set('vm.actions', () => ({ value: { state: 'running', actions: [{ verb: 'stop', allowed: true }] } }))
   backend.waitlist.command(QUEUE, 'create', {

@@ -14,6 +14,7 @@ import { KNOBS } from '../actors/allocation/fleet.ts'
 import { openLink } from '../hypervisor-agent/link.ts'
 import { startNode } from '../hypervisor-agent/node.ts'
 import type { SimulatedHypervisor } from '../hypervisor-agent/simulated/simulated.ts'
+import type { NodeTools } from '../hypervisor-agent/tools.ts'
 import { projectDir } from '../scripts/config.ts'
 import { createActorHost } from '../services/actor-host/host.ts'
 import { startAllocator } from '../services/allocator/allocator.ts'
@@ -59,7 +60,13 @@ export interface Answered {
   body: any
 }
 
-export async function startMuster({ nodes = 1 } = {}): Promise<MusterFixture> {
+export interface MusterOptions {
+  nodes?: number
+  /** What stands in for tools of every node. */
+  throughTools?: (tools: NodeTools) => NodeTools
+}
+
+export async function startMuster({ nodes = 1, throughTools = t => t }: MusterOptions = {}): Promise<MusterFixture> {
   const nats = await startNats()
   const undo: (() => unknown)[] = [() => nats.stop()]
   const connection = async (inboxOwner: string) => {
@@ -95,8 +102,8 @@ export async function startMuster({ nodes = 1 } = {}): Promise<MusterFixture> {
       const agentNc = await connection(uuid)
       const timings = { settleMs: 20, apartMs: 60, heartbeatMs: 500, pressEveryMs: 40, lookEveryMs: 20 }
       const openAgentLink = () => openLink(agentNc, uuid)
-      const node = { serverUuid: uuid, hypervisor, tools, openLink: openAgentLink, stateDir, log: silent, timings }
-      const agent = await startNode(node)
+      const node = { serverUuid: uuid, hypervisor, openLink: openAgentLink, stateDir, log: silent, timings }
+      const agent = await startNode({ ...node, tools: throughTools(tools) })
       undo.push(
         () => rmSync(stateDir, { recursive: true, force: true }),
         () => hypervisor.close(),

@@ -9,6 +9,7 @@ import {
   type SimulatedOptions,
   simulatedHypervisor,
 } from '../hypervisor-agent/simulated/simulated.ts'
+import { simulatedZfs } from '../hypervisor-agent/simulated/zfs.ts'
 import type { NodeTools } from '../hypervisor-agent/tools.ts'
 
 export interface SimulatedNodeOptions extends SimulatedOptions {
@@ -36,6 +37,7 @@ export async function openSimulatedNode(
       nicTags,
       scripts: await openScripts({ stateDir, ...(execute ? { allowed: execute } : {}) }),
       resetMark: await openResetMark(stateDir),
+      zfs: simulatedZfs(),
     },
   }
 }

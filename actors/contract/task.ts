@@ -12,6 +12,7 @@ import { VM_TASKS } from './tasks/vm.ts'
 import { VM_CHANGE_TASKS } from './tasks/vm-changes.ts'
 import { VM_IMAGE_TASKS } from './tasks/vm-images.ts'
 import { VM_SNAPSHOT_TASKS } from './tasks/vm-snapshots.ts'
+import { ZFS_READS, ZFS_TASKS } from './tasks/zfs.ts'
 
 /** Wire name -> parameters, result, limit (cnapi-behaviour §5.6; 3600 s is the documented limit of any task). */
 export const TASKS = {
@@ -25,6 +26,7 @@ export const TASKS = {
   ...SERVER_TASKS,
   ...IMAGE_TASKS,
   ...AGENT_TASKS,
+  ...ZFS_TASKS,
 } as const satisfies Record<string, TaskKind>
 
 export type TaskName = keyof typeof TASKS
@@ -49,6 +51,7 @@ export const READS = {
   domain_list: { params: v.object({}), limitMs: 10_000 },
   node_health: { params: v.object({}), limitMs: 10_000 },
   image_list: { params: v.object({}), limitMs: 20_000 },
+  ...ZFS_READS,
   /** The last tasks of the agent, as CNAPI's node agents list them (cnapi-behaviour §5.7). */
   task_history: { params: v.object({}), limitMs: 10_000 },
 } as const satisfies Record<string, { params: v.GenericSchema; limitMs: number }>

@@ -1,6 +1,7 @@
 /** VMs of a server (cnapi-behaviour §9): listings from the actors' records, live reads from the node, verbs that become tasks. */
 import * as v from 'valibot'
 import { type Rejection, rejection } from '../../actors/contract/errors.ts'
+import { READS, type ReadName } from '../../actors/contract/task.ts'
 import type { Backend, Outcome, Server, Vm } from '../backend.ts'
 import { type Answer, type AnyRow, row } from '../row.ts'
 import { booleanWord, listMatching, notObject, numberFromZero, object, text } from '../rules.ts'
@@ -214,15 +215,16 @@ function refuseUpdate(name: Verb, update: object): Answer | undefined {
 export function read(
   backend: Backend,
   server: Pick<Server, 'uuid'>,
-  name: string,
+  name: ReadName,
   params: Record<string, unknown>,
   reqId: string,
 ): Promise<Outcome<unknown>> {
-  return backend.call('cn', server.uuid, 'read', { read: name, params }, { reqId, deadlineMs: READ_LIMITS_MS[name] })
+  const deadlineMs = READS[name].limitMs + READ_GRACE_MS
+  return backend.call('cn', server.uuid, 'read', { read: name, params }, { reqId, deadlineMs })
 }
 
-/** Longest wait for a read, ms (cnapi-behaviour §5.4); a little more than the node's own limit. */
-const READ_LIMITS_MS: Record<string, number> = { machine_load: 62_000, machine_info: 12_000, machine_proc: 22_000, machine_snapshots: 12_000, image_list: 22_000 }
+/** More than the node's own limit of a read, so that what it says of being late arrives, ms. */
+const READ_GRACE_MS = 2_000
 
 /** CNAPI's word for a VM that its node does not have. */
 function asNotFound(error: Rejection, vm: Vm): Answer {

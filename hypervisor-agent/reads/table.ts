@@ -10,6 +10,10 @@ import { network_load } from './network_load.ts'
 import { node_health } from './node_health.ts'
 import type { ReadHandlers } from './read.ts'
 import { task_history } from './task_history.ts'
+import { zfs_get_properties } from './zfs_get_properties.ts'
+import { zfs_list_datasets } from './zfs_list_datasets.ts'
+import { zfs_list_pools } from './zfs_list_pools.ts'
+import { zfs_list_snapshots } from './zfs_list_snapshots.ts'
 
 export const READ_HANDLERS: ReadHandlers = {
   machine_load,
@@ -22,4 +26,8 @@ export const READ_HANDLERS: ReadHandlers = {
   node_health,
   image_list,
   task_history,
+  zfs_list_datasets,
+  zfs_list_snapshots,
+  zfs_get_properties,
+  zfs_list_pools,
 }

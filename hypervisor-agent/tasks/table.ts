@@ -40,6 +40,11 @@ import { server_setup_storage } from './server_setup_storage.ts'
 import { server_sysinfo } from './server_sysinfo.ts'
 import { server_update_nics } from './server_update_nics.ts'
 import type { TaskHandlers } from './task.ts'
+import { zfs_create_dataset } from './zfs_create_dataset.ts'
+import { zfs_destroy_dataset } from './zfs_destroy_dataset.ts'
+import { zfs_rollback_dataset } from './zfs_rollback_dataset.ts'
+import { zfs_set_properties } from './zfs_set_properties.ts'
+import { zfs_snapshot_dataset } from './zfs_snapshot_dataset.ts'
 
 export const TASK_HANDLERS: TaskHandlers = {
   machine_create,
@@ -82,4 +87,9 @@ export const TASK_HANDLERS: TaskHandlers = {
   image_delete,
   agent_install,
   agents_uninstall,
+  zfs_create_dataset,
+  zfs_destroy_dataset,
+  zfs_rollback_dataset,
+  zfs_set_properties,
+  zfs_snapshot_dataset,
 }

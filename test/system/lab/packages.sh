@@ -11,6 +11,7 @@ iproute2 procps
 kmod cpio
 syslinux syslinux-common mtools dosfstools
 systemd-container debootstrap
+zfs-fuse
 '
 
 missing=''
