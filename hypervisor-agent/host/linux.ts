@@ -17,6 +17,8 @@ export interface LinuxOptions {
   stateDir: string
   /** Program and arguments that reboot the host; default `systemctl reboot`. */
   rebootCommand?: readonly string[]
+  /** How long the host may take to end this process after an order of a reboot that was ended by a signal, ms. */
+  goneWithinMs?: number
   /** How the host is asked and told; tests put their own here. */
   sources?: HostSources
 }
@@ -38,7 +40,12 @@ const systemdManager = [
 ]
 const Boot = v.object({ id: v.string(), time_s: v.number() })
 
-export function linuxHost({ stateDir, rebootCommand = defaultReboot, sources = host }: LinuxOptions): HostControl {
+export function linuxHost({
+  stateDir,
+  rebootCommand = defaultReboot,
+  goneWithinMs = 30_000,
+  sources = host,
+}: LinuxOptions): HostControl {
   const hasSystemd = () => sources.exists('/run/systemd/system')
   const file = join(stateDir, 'boot.json')
   let boot: v.InferOutput<typeof Boot> | undefined
@@ -96,6 +103,9 @@ export function linuxHost({ stateDir, rebootCommand = defaultReboot, sources = h
       try {
         await sources.run(program, args)
       } catch (cause) {
+        // The reboot may be quicker than its order's answer and end the order with everything else of the agent: then this ends here.
+        if ((cause as { signal?: string | null }).signal)
+          await new Promise(resolve => setTimeout(resolve, goneWithinMs))
         throw new HypervisorError('TaskFailed', `${rebootCommand.join(' ')}: ${saidBy(cause)}`, { cause })
       }
     },

@@ -120,6 +120,22 @@ test('a reboot is asked of systemd, or of the configured command; without either
     assert.is(await ok(linuxHost({ stateDir, sources: sourcesOf(bare) })), false)
   }))
 
+test('an order of a reboot that is ended by a signal fails only when the node is still there long after', () =>
+  withFolder(async stateDir => {
+    const killed = {
+      ...sourcesOf(fakeHost()),
+      run: async () => Promise.reject({ signal: 'SIGTERM', message: 'killed' }),
+    }
+    const host = linuxHost({ stateDir, goneWithinMs: 150, sources: killed })
+    const began = performance.now()
+    const error = await host.reboot().then(
+      () => undefined,
+      error => error,
+    )
+    assert.match(error?.message, /systemctl reboot: killed/)
+    assert.ok(performance.now() - began >= 140)
+  }))
+
 test('nic tags are the configuration\u2019s until they are changed, outlive the agent then, and can be reset', () =>
   withFolder(async stateDir => {
     const configured = { admin: 'br0' }
