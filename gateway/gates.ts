@@ -67,6 +67,11 @@ export async function findServer(id: unknown, backend: Backend): Promise<Checked
   return server ?? { error: rejection('ResourceNotFound', `Server ${uuid} not found`) }
 }
 
+/** The same server after a barrier of the view: one that was deleted meanwhile is not shown from before. */
+export async function serverNow({ uuid }: Server, backend: Backend): Promise<Checked<Server>> {
+  return backend.servers.get(uuid) ?? findServer(uuid, backend)
+}
+
 /** A refusal when the server is not running by the leader's record either. */
 export async function refuseUnlessRunning(server: Server, backend: Backend): Promise<Rejection | undefined> {
   if (server.status === 'running') return undefined

@@ -7,6 +7,7 @@ import { type BootChange, DEFAULTS_ID } from '../../actors/contract/boot.ts'
 import { type Rejection, rejection } from '../../actors/contract/errors.ts'
 import type { Backend, BootDefaults } from '../backend.ts'
 import { bootModules } from '../boot-modules.ts'
+import { serverNow } from '../gates.ts'
 import { latestOf, platformsOf } from '../platforms.ts'
 import { type Answer, type AnyRow, type Incoming, row } from '../row.ts'
 import { object, trimmed } from '../rules.ts'
@@ -97,7 +98,9 @@ export const bootRows: AnyRow[] = [
     errors: [],
     handle: async ({ server }, backend) => {
       await backend.servers.barrier()
-      const { hostname, ...now } = backend.servers.get(server.uuid) ?? server
+      const now = await serverNow(server, backend)
+      if ('error' in now) return now
+      const { hostname } = now
       const boot = shownBoot(now)
       return { status: 200, body: { ...boot, kernel_args: { ...boot.kernel_args, hostname } } }
     },

@@ -14,6 +14,9 @@ const updateMaxBytes = 64 * 1024
 /** VMs and hosts that one command has forgotten; destroyed ones beyond that leave by themselves within a day. */
 const FORGOTTEN_AT_ONCE = 1_000
 
+/** Longest an answer waits until this gateway no longer shows what was deleted. A node may have come back by then. */
+const SEEN_GONE_MS = 1_000
+
 const boolean = v.boolean('value was not true or false')
 const array = v.array(v.unknown(), 'value was not an array')
 
@@ -145,6 +148,10 @@ async function remove({ all, key, reqId }: Incoming, backend: Backend): Promise<
     host_keys: hosts.slice(0, FORGOTTEN_AT_ONCE).map(host => host.key),
   }
   const outcome = await backend.call('cn', uuid, 'delete', cascade, { key, reqId })
-  if (!('error' in outcome)) return { status: 204 }
+  if (!('error' in outcome)) {
+    // The deletion is true all the same; requests through this gateway should not meet the server any more.
+    await backend.servers.until(uuid, server => server === undefined, SEEN_GONE_MS).catch(() => {})
+    return { status: 204 }
+  }
   return outcome.error.code === 'ResourceNotFound' && 'error' in found ? found : outcome
 }

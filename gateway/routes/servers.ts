@@ -3,7 +3,7 @@ import * as v from 'valibot'
 import { rejection } from '../../actors/contract/errors.ts'
 import { StatusEvent, Sysinfo } from '../../actors/contract/server.ts'
 import type { Backend, Server } from '../backend.ts'
-import { isUuid } from '../gates.ts'
+import { isUuid, serverNow } from '../gates.ts'
 import { type AnyRow, row } from '../row.ts'
 import { booleanWord, integer, listMatching, numberFromZero, objectOf, text, trimmed } from '../rules.ts'
 import { listedText, serverText } from '../server-text.ts'
@@ -80,7 +80,9 @@ export const serverRows: AnyRow[] = [
     errors: [],
     handle: async ({ server, accepted }, backend) => {
       const left = await backend.whole(server.uuid)
-      const body = serverText(backend.servers.get(server.uuid) ?? server, left, backend)
+      const now = await serverNow(server, backend)
+      if ('error' in now) return now
+      const body = serverText(now, left, backend)
       return { status: 200, body, type: accepted }
     },
   }),
