@@ -10,6 +10,7 @@ import { ConnectionError, LibvirtError } from './errors.ts'
 import { encodePacket, PACKET_STATUS, PACKET_TYPES, type Packet, PacketReader } from './packet.ts'
 import { type EventName, eventByNumber, type ProcedureName, procedureOf, programs, protocol } from './protocol.ts'
 import type { Error as WireError } from './protocol-types.ts'
+import { Streams } from './streams.ts'
 import { decode, encode } from './xdr.ts'
 
 export interface LinkOptions {
@@ -39,19 +40,6 @@ interface Call {
   sent?: (serial: number) => void
 }
 
-/** The server's last word on a stream: that it has taken everything, or why not. */
-interface Stream {
-  procedure: ProcedureName
-  settle: { resolve: () => void; reject: (error: Error) => void }
-  /** Bytes that come from the server; none: it has sent all. */
-  take?: (piece: Buffer) => void
-}
-
-/** Largest piece of a stream in one packet: every server takes 256 KiB less the header. */
-const streamPieceBytes = 128 * 1024
-/** What may wait to be read of a stream from the server before its socket is paused. */
-const streamHeldBytes = 4 * 1024 * 1024
-
 const keepalive = { program: 0x6b656570, version: 1, ping: 1, pong: 2 } as const
 
 export class Link {
@@ -63,7 +51,7 @@ export class Link {
   #options: LinkOptions
   #reader = new PacketReader()
   #inFlight = new Map<number, Call>()
-  #streams = new Map<number, Stream>()
+  #streams: Streams
   #queue: Call[] = []
   #serial = 0
   #ended: ConnectionError | undefined
@@ -93,6 +81,11 @@ export class Link {
   private constructor(socket: Socket, options: LinkOptions) {
     this.#socket = socket
     this.#options = options
+    this.#streams = new Streams({
+      socket,
+      isEnded: () => this.#ended !== undefined,
+      call: (procedure, args, deadlineMs, sent) => this.call(procedure, args, deadlineMs, sent),
+    })
     socket.on('data', chunk => this.#receive(chunk))
     socket.on('error', cause =>
       this.#end(new ConnectionError('lost', `libvirt connection failed: ${cause.message}`, { cause })),
@@ -137,155 +130,19 @@ export class Link {
     })
   }
 
-  /**
-   * A call that opens a stream to the server, then its pieces (of at most `streamPieceBytes`), no faster than the socket takes
-   * them. Resolves when the server has confirmed the whole; `deadlineMs` holds for the call and again for that confirmation.
-   * A source that throws, and a caller who aborts it so, ends the stream on the server too.
-   */
-  async upload(
+  /** See `Streams.upload`. */
+  upload(
     procedure: ProcedureName,
     args: unknown,
     pieces: AsyncIterable<Uint8Array>,
     deadlineMs: number,
   ): Promise<void> {
-    let serial = 0
-    let refused: Error | undefined
-    const taken = new Promise<void>((resolve, reject) => {
-      const fail = (error: Error) => {
-        refused = error
-        reject(error)
-      }
-      const sent = (at: number) => {
-        serial = at
-        this.#streams.set(at, { procedure, settle: { resolve, reject: fail } })
-      }
-      this.call(procedure, args, deadlineMs, sent)
-        .then(() => this.#feed(procedure, serial, pieces, () => refused))
-        .then(
-          () => {
-            const late = setTimeout(
-              () =>
-                fail(
-                  new ConnectionError('deadline', `libvirt did not confirm ${procedure}`, { procedure, sent: true }),
-                ),
-              deadlineMs,
-            )
-            taken.catch(() => {}).finally(() => clearTimeout(late))
-          },
-          error => {
-            if (!refused && !this.#ended && serial > 0) this.#sendStream(procedure, serial, PACKET_STATUS.error)
-            fail(error)
-          },
-        )
-    })
-    try {
-      await taken
-    } finally {
-      this.#streams.delete(serial)
-    }
+    return this.#streams.upload(procedure, args, pieces, deadlineMs)
   }
 
-  /**
-   * A call that opens a stream from the server: its pieces as they come, which pauses the whole connection while they are not read.
-   * `deadlineMs` holds for the call and for every piece. A reader who stops ends the stream on the server too.
-   */
-  async *download(procedure: ProcedureName, args: unknown, deadlineMs: number): AsyncGenerator<Buffer> {
-    const pieces: Buffer[] = []
-    let held = 0
-    let serial = 0
-    let isEnded = false
-    let failed: Error | undefined
-    let wake = () => {}
-    const over = () => {
-      isEnded = true
-      wake()
-    }
-    const fail = (error: Error) => {
-      failed = error
-      wake()
-    }
-    const take = (piece: Buffer) => {
-      pieces.push(piece)
-      held += piece.length
-      if (held > streamHeldBytes) this.#socket.pause()
-      wake()
-    }
-    const until = async (seen: () => boolean) => {
-      const late = setTimeout(
-        () => fail(new ConnectionError('deadline', `${procedure} sends nothing`, { procedure, sent: true })),
-        deadlineMs,
-      )
-      try {
-        while (!seen() && !failed) {
-          await new Promise<void>(resolve => {
-            wake = resolve
-          })
-        }
-      } finally {
-        clearTimeout(late)
-      }
-      if (failed) throw failed
-    }
-    await this.call(procedure, args, deadlineMs, at => {
-      serial = at
-      this.#streams.set(at, { procedure, settle: { resolve: over, reject: fail }, take })
-    })
-    try {
-      for (;;) {
-        await until(() => pieces.length > 0)
-        const piece = pieces.shift()!
-        held -= piece.length
-        if (held <= streamHeldBytes) this.#socket.resume()
-        if (piece.length === 0) break
-        yield piece
-      }
-      this.#sendStream(procedure, serial, PACKET_STATUS.ok)
-      await until(() => isEnded)
-    } finally {
-      this.#socket.resume()
-      if (!isEnded && !failed && !this.#ended) this.#sendStream(procedure, serial, PACKET_STATUS.error)
-      this.#streams.delete(serial)
-    }
-  }
-
-  async #feed(
-    procedure: ProcedureName,
-    serial: number,
-    pieces: AsyncIterable<Uint8Array>,
-    refused: () => Error | undefined,
-  ): Promise<void> {
-    for await (const piece of pieces) {
-      for (let at = 0; at < piece.length; at += streamPieceBytes) {
-        const error = refused()
-        if (error) throw error
-        const part = Buffer.from(piece.subarray(at, at + streamPieceBytes))
-        if (!this.#sendStream(procedure, serial, PACKET_STATUS.continue, part)) await this.#drained()
-      }
-    }
-    const error = refused()
-    if (error) throw error
-    this.#sendStream(procedure, serial, PACKET_STATUS.ok)
-  }
-
-  #sendStream(procedure: ProcedureName, serial: number, status: number, payload = Buffer.alloc(0)): boolean {
-    const { number } = protocol.procedures[procedure]!
-    const { program, version } = protocol
-    const type = PACKET_TYPES.stream
-    return this.#socket.write(encodePacket({ program, version, procedure: number, type, serial, status, payload }))
-  }
-
-  /** Resolves when the socket takes more, or has ended. */
-  #drained(): Promise<void> {
-    return new Promise(resolve => {
-      const done = () => {
-        this.#socket.off('drain', done)
-        this.#socket.off('close', done)
-        resolve()
-      }
-      if (this.#socket.destroyed) return resolve()
-      this.#socket.once('drain', done)
-      this.#socket.once('close', done)
-    })
+  /** See `Streams.download`. */
+  download(procedure: ProcedureName, args: unknown, deadlineMs: number): AsyncGenerator<Buffer> {
+    return this.#streams.download(procedure, args, deadlineMs)
   }
 
   /** Pings every `intervalMs` of silence; ends the link after `count` pings without a sign of life. */
@@ -354,20 +211,10 @@ export class Link {
     }
     if (!programs.includes(packet.program)) return
     if (packet.type === PACKET_TYPES.reply) this.#answer(packet)
-    if (packet.type === PACKET_TYPES.stream) this.#endStream(packet)
+    if (packet.type === PACKET_TYPES.stream) this.#streams.take(packet)
     if (packet.type === PACKET_TYPES.message) {
       const event = eventByNumber(packet.procedure)
       if (event) this.onEvent(event.name, decode(event.layout, packet.payload))
-    }
-  }
-
-  #endStream({ serial, status, payload }: Packet): void {
-    const stream = this.#streams.get(serial)
-    if (!stream) return
-    if (status === PACKET_STATUS.continue) stream.take?.(payload)
-    if (status === PACKET_STATUS.ok) stream.settle.resolve()
-    if (status === PACKET_STATUS.error) {
-      stream.settle.reject(new LibvirtError(decode('error', payload) as WireError, stream.procedure))
     }
   }
 
@@ -405,10 +252,7 @@ export class Link {
       const options = { procedure, sent: sent.includes(call), cause: error }
       call.settle?.reject(new ConnectionError(error.reason, error.message, options))
     }
-    for (const { procedure, settle } of this.#streams.values()) {
-      settle.reject(new ConnectionError(error.reason, error.message, { procedure, sent: true, cause: error }))
-    }
-    this.#streams.clear()
+    this.#streams.end(error)
     this.#inFlight.clear()
     this.#queue = []
     this.#socket.destroy()
