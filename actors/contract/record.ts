@@ -65,7 +65,7 @@ export const ActorRecord = v.object({
   version: v.number(),
   /** Transitions so far. */
   count: v.number(),
-  /** Effects put into the outbox so far: the next one's sequence. */
+  /** Sequence of the last effect put into the outbox; of a new record, its owner's clock in ms. */
   sent: v.number(),
   snapshot: v.looseObject({ value: v.unknown(), context: v.looseObject({}), status: v.string() }),
   outbox: v.array(OutboxEntry),
