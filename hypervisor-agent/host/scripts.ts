@@ -117,8 +117,9 @@ function asService(work: Work, user: string): Promise<ScriptEnd> {
   const { env, ...rest } = work
   const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`)
   const asked = ['--quiet', '--pipe', '--wait', '--collect', `--unit=${unit}`, `--uid=${user}`]
-  const limit = `--property=RuntimeMaxSec=${Math.ceil(work.timeoutMs / 1000) + 5}`
-  const command = ['systemd-run', ...asked, limit, '--', '/usr/bin/env', '-i', ...variables, ...work.bash]
+  // systemd would give a script that does not listen 90 s to end, and hold a reboot of the host up for as long.
+  const limits = [`--property=RuntimeMaxSec=${Math.ceil(work.timeoutMs / 1000) + 5}`, '--property=TimeoutStopSec=5']
+  const command = ['systemd-run', ...asked, ...limits, '--', '/usr/bin/env', '-i', ...variables, ...work.bash]
   const stop = () => void run('systemctl', ['stop', '--no-block', unit]).catch(() => {})
   return follow({ ...rest, env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' } }, command, { stop })
 }
