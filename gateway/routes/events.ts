@@ -1,5 +1,6 @@
 /** Everything that happens, as it is committed: one stream of server-sent events over all kinds of actors. */
 import * as v from 'valibot'
+import { rejection } from '../../actors/contract/errors.ts'
 import { Uuid } from '../../actors/contract/ids.ts'
 import type { FeedChange } from '../../services/nats/feed.ts'
 import { createEvents, EVENT_BUCKETS, type EventBucket, idOf, parseId } from '../change-events.ts'
@@ -20,6 +21,9 @@ const hostname = v.pipe(
   v.toLowerCase(),
 )
 
+/** Most readers of one gateway: each may have a MiB waiting for it. */
+export const READERS_MAX = 1_000
+
 export const eventRows: AnyRow[] = [
   row({
     method: 'GET',
@@ -39,6 +43,9 @@ export const eventRows: AnyRow[] = [
     errors: [],
     types: [EVENT_STREAM_TYPE],
     handle: async ({ params, lastEventId, signal }, backend) => {
+      if (backend.events.readers() >= READERS_MAX) {
+        return { error: rejection('ServiceUnavailableError', 'This gateway has all the readers it can serve') }
+      }
       const { kind, server, vm, host } = params
       const from = lastEventId === undefined ? undefined : parseId(lastEventId)
       // Changes may come before anybody takes them up; few, since nothing waits in between.

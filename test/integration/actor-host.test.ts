@@ -40,7 +40,12 @@ test.before(async () => {
   await provision(nc)
   records = openRecords(nc)
   call = createCaller(nc, 'tester').call
-  host = createActorHost({ nc: hostNc, hostId: 'one', log, fresh: { datacenter: 'east-1' } })
+  host = createActorHost({
+    nc: hostNc,
+    hostId: 'one',
+    log,
+    fresh: { datacenter: 'east-1', boot_params: { smt_enabled: false } },
+  })
   await host.start()
 })
 test.after(async () => {
@@ -72,10 +77,11 @@ function listen(uuid: string, answer: (what: string, payload: unknown) => Reply 
   return () => subscription.unsubscribe()
 }
 
-test('a node that registers is of the datacenter that its host is configured for', async () => {
+test('a node that registers begins with what its host is configured for', async () => {
   const uuid = await newServer()
   const record = (await records.get('cn', uuid))?.value as ActorRecord
-  assert.is(record.snapshot.context['datacenter'], 'east-1')
+  const { datacenter, boot_params } = record.snapshot.context
+  assert.equal([datacenter, boot_params], ['east-1', { smt_enabled: false }])
 })
 
 test('a sysinfo registers a node and is kept as it was sent', async () => {

@@ -22,7 +22,11 @@ test.before(async () => {
   const [port = 0, metricsPort = 0] = await freePorts(2)
   scrapePort = metricsPort
   const site = { DATACENTER_NAME: 'east-1' }
-  served = gateway(nats.url, 'gate', port, { ...site, METRICS_PORT: String(metricsPort) })
+  served = gateway(nats.url, 'gate', port, {
+    ...site,
+    METRICS_PORT: String(metricsPort),
+    NAPI_URL: 'http://napi.example.com',
+  })
   processes.push(actorHost(nats.url, 'one', site), allocator(nats.url, site), served)
   await Promise.all(processes.map(process => process.start()))
 })
@@ -75,6 +79,20 @@ test('a server that registers, beats and is asked for is counted in every place'
   assert.is(value(text, 'http_requests_completed', 'route="serverget"'), 1)
   assert.is(value(text, 'http_requests_completed', 'route="unknown"'), 1)
   assert.is(value(text, 'http_request_duration_seconds_count', 'route="serversysinforegister"'), 1)
+})
+
+test('a gateway names what it was given in vain, and its log is turned up while it runs', async () => {
+  const line = served
+    .log()
+    .split('\n')
+    .filter(text => text.includes('these settings change nothing here'))
+  assert.is(line.length, 1)
+  assert.match(line[0] ?? '', 'napi.url')
+  await served.ask('GET', '/ping')
+  assert.not.match(served.log(), '"route":"Ping"')
+  assert.is((await served.ask('POST', '/loglevel', { body: { level: 20 } })).status, 200)
+  await served.ask('GET', '/ping')
+  await eventually(() => served.log().includes('"route":"Ping"'), { withinMs: 5_000, what: 'a line of level debug' })
 })
 
 test('a gateway alone is had from /metrics/self, and nothing else is served there', async () => {

@@ -13,6 +13,7 @@ import {
   parseId,
 } from '../../gateway/change-events.ts'
 import { BACKLOG_MAX_BYTES, eventStream } from '../../gateway/event-stream.ts'
+import { READERS_MAX } from '../../gateway/routes/events.ts'
 import type { FeedChange, Reader } from '../../services/nats/feed.ts'
 import { eventually } from '../eventually.ts'
 import { fakeBackend, fakeGateway, OTHER_SERVER, SERVER, TASK, VM } from '../fake-backend.ts'
@@ -222,6 +223,13 @@ test('a reader that leaves is forgotten, and one whose gateway stops reads the e
   } finally {
     close()
   }
+})
+
+test('one reader too many is sent elsewhere', async () => {
+  const { ask, backend } = fakeGateway()
+  backend.events.readers = () => READERS_MAX
+  const { status, body, headers } = await ask('GET', '/events')
+  assert.equal([status, body.code, headers.get('retry-after')], [503, 'ServiceUnavailableError', '1'])
 })
 
 test('a Last-Event-ID that is none begins now and says so', async () => {
