@@ -350,7 +350,9 @@ function adoptions() {
     {
       guard: 'isFromNode' as const,
       actions: [
-        states.assign(({ event }) => (event.type === 'adopt' ? { ...adopted(event.wanted), modified_at: event.at } : {})),
+        states.assign(({ event }) =>
+          event.type === 'adopt' ? { ...adopted(event.wanted), modified_at: event.at } : {},
+        ),
         effect('done', done),
       ],
     },

@@ -24,9 +24,7 @@ const VmMetadata = v.object({
   cpu_cap: v.optional(v.number()),
   quota_gib: v.optional(v.number()),
   /** As asked for, in order: what sda, sdb, ... were made from. */
-  disks: v.array(
-    v.object({ size_mib: v.number(), image: v.optional(v.string()), slot: v.optional(v.number()) }),
-  ),
+  disks: v.array(v.object({ size_mib: v.number(), image: v.optional(v.string()), slot: v.optional(v.number()) })),
   /** As asked for: the definition says where they are plugged in, this by which tag. Absent in those of before it was kept. */
   nics: v.optional(v.array(NicSpec)),
   /** The migration that holds it, and whether it started with its node before. */
