@@ -1,41 +1,22 @@
 /**
- * Every task of the agent: it works, it survives a crash at each of its calls to the hypervisor (before and after the effect),
- * and twice equals once. The table below is checked against TASKS, so that a new task needs a row here.
+ * Tasks of the agent about VMs, networks and its node, tried as `task-suite.ts` says; those that change, keep and copy VMs are in
+ * agent-vm-tasks.test.ts and agent-image-tasks.test.ts. All cases together are checked against TASKS, so that a new task needs one.
  */
 import { randomUUID } from 'node:crypto'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import * as assert from 'uvu/assert'
-import type { TaskOffer, TaskReport } from '../../actors/contract/messages.ts'
-import { TASK_NAMES, type TaskName } from '../../actors/contract/task.ts'
-import type { VmSpec } from '../../actors/contract/vm.ts'
-import { eventually } from '../eventually.ts'
+import type { TaskReport } from '../../actors/contract/messages.ts'
+import { TASK_NAMES } from '../../actors/contract/task.ts'
 import { suite } from '../suite.ts'
-import { type Node, offer, simulatedNode, vmSpec } from './agent-fixture.ts'
 import { CHANGE_CASES } from './change-cases.ts'
-import { SERVER_CASES } from './server-cases.ts'
 import { fetchCases } from './fetch-cases.ts'
 import { IMAGE_CASES } from './image-cases.ts'
+import { SERVER_CASES } from './server-cases.ts'
 import { SNAPSHOT_CASES } from './snapshot-cases.ts'
+import { type Case, type Scene, tryCases } from './task-suite.ts'
 
 const test = suite('agent tasks')
-
-/** What a case leaves for its checks. */
-export interface Scene {
-  node: Node
-  spec: VmSpec
-}
-
-export interface Case {
-  task: TaskName
-  name: string
-  prepare?: (scene: Scene) => Promise<void>
-  params: (scene: Scene) => Record<string, unknown>
-  /** Holds after the task, however often it was interrupted. */
-  check: (scene: Scene, end: TaskReport) => Promise<void>
-  /** The end; default complete. */
-  failure?: string
-}
 
 let web: Server
 let origin = ''
@@ -273,10 +254,6 @@ const cases: Case[] = [
     failure: 'NetworkNotFound',
     check: async scene => assert.equal(await networks(scene), []),
   },
-  ...CHANGE_CASES,
-  ...SNAPSHOT_CASES,
-  ...IMAGE_CASES,
-  ...SERVER_CASES,
   ...fetchCases(() => ({
     url: `${origin}/installer-amd64/current/images/netboot/debian-installer/amd64/linux`,
     content: 'kernel',
@@ -292,135 +269,10 @@ const cases: Case[] = [
 ]
 
 test('every task has a case here', () => {
-  assert.equal([...new Set(cases.map(({ task }) => task))].sort(), [...TASK_NAMES].sort())
+  const all = [...cases, ...SERVER_CASES, ...CHANGE_CASES, ...SNAPSHOT_CASES, ...IMAGE_CASES]
+  assert.equal([...new Set(all.map(({ task }) => task))].sort(), [...TASK_NAMES].sort())
 })
 
-for (const one of cases) {
-  test(`${one.task} ${one.name}`, () => scene(one, async (made, wanted) => finish(one, made, wanted)))
-
-  test(`${one.task} ${one.name}: given twice it is done once`, () =>
-    scene(one, async (made, wanted) => {
-      const agent = await made.node.agent()
-      const answers = await Promise.all([agent.executor.accept(wanted), agent.executor.accept(wanted)])
-      for (const answer of answers) assert.equal(answer, { value: { accepted: true } })
-      const end = await made.node.owner.end(wanted.id)
-      await eventually(() => agent.journal.open().length === 0, { what: 'the journal being empty' })
-      assert.equal(await agent.executor.accept(wanted), { value: { accepted: true } })
-      // A task offered again after its end has its end told again, the same one.
-      await eventually(() => made.node.owner.ends(wanted.id).length === 2, { what: 'the end being told again' })
-      assert.equal(made.node.owner.ends(wanted.id)[1], end)
-      holds(one, end)
-      await one.check(made, end)
-      await agent.kill()
-    }))
-
-  test(
-    `${one.task} ${one.name}: it survives a crash at each call`,
-    async () => {
-      let interrupted = 0
-      for (const when of ['before', 'after'] as const) {
-        for (let call = 1; ; call++) {
-          const reached = await scene(one, (made, wanted) => crashAt(one, made, wanted, when, call))
-          if (!reached) break
-          interrupted += 1
-        }
-      }
-      // A task that makes no call has nothing to be interrupted in.
-      if (!callsNothing.has(one.task) && one.failure !== 'SignalNotSupported') assert.ok(interrupted > 0, 'it was interrupted')
-    },
-    { limitMs: 60_000 },
-  )
-}
-
-/** Scripts are held by scripts.test.ts: one that was interrupted is not run again. */
-const callsNothing = new Set<TaskName>(['nop', 'recovery_config', 'agent_install', 'agents_uninstall', 'server_run_script', 'command_execute'])
-
-/** Gives the body a fresh node, prepared, and the task to run. */
-async function scene<T>(one: Case, body: (made: Scene, wanted: TaskOffer) => Promise<T>): Promise<T> {
-  const node = await simulatedNode({ memoryMib: 8192, delays: { install: Number.POSITIVE_INFINITY, acpi: 2 }, execute: {} })
-  const made = { node, spec: vmSpec() }
-  try {
-    await one.prepare?.(made)
-    return await body(made, offer(one.task, one.params(made)))
-  } finally {
-    await node.remove()
-  }
-}
-
-async function finish(one: Case, made: Scene, wanted: TaskOffer): Promise<void> {
-  const agent = await made.node.agent()
-  await agent.executor.accept(wanted)
-  const end = await made.node.owner.end(wanted.id)
-  holds(one, end)
-  await one.check(made, end)
-  await agent.kill()
-}
-
-/** Dies at the n-th call, comes back over the same folder, and must end as if nothing had happened. False if there is no n-th call. */
-async function crashAt(
-  one: Case,
-  made: Scene,
-  wanted: TaskOffer,
-  when: 'before' | 'after',
-  nth: number,
-): Promise<boolean> {
-  let isReached = false
-  const hanging = hangingAt(when, nth, () => {
-    isReached = true
-  })
-  const first = await made.node.agent({
-    through: hanging,
-    throughTools: ({ host, nicTags, resetMark, ...rest }) => ({
-      ...rest,
-      host: hanging(host),
-      nicTags: hanging(nicTags),
-      resetMark: hanging(resetMark),
-    }),
-  })
-  await first.executor.accept(wanted)
-  await eventually(() => isReached || made.node.owner.ends(wanted.id).length > 0, {
-    what: 'the crash or the end',
-    everyMs: 2,
-  })
-  await first.kill()
-  if (isReached) {
-    assert.equal(made.node.owner.ends(wanted.id), [], 'no end before the crash')
-    const second = await made.node.agent()
-    second.executor.resume()
-    const end = await made.node.owner.end(wanted.id)
-    holds(one, end)
-    await one.check(made, end)
-    await eventually(() => second.journal.open().length === 0, { what: 'the journal being empty' })
-    assert.is(made.node.owner.ends(wanted.id).length, 1)
-    await second.kill()
-  }
-  return isReached
-}
-
-/** Makes parts of an agent whose n-th call, counted over all of them, never answers: the agent dies while it waits. */
-function hangingAt(when: 'before' | 'after', nth: number, reached: () => void): <T extends object>(part: T) => T {
-  let calls = 0
-  const isCall = (member: unknown, name: string | symbol): member is (...args: unknown[]) => unknown =>
-    typeof member === 'function' && name !== 'onChange' && name !== 'onPower' && name !== 'isSet'
-  return part =>
-    new Proxy(part, {
-      get: (target, name, receiver) => {
-        const member: unknown = Reflect.get(target, name, receiver)
-        if (!isCall(member, name)) return member
-        return async (...args: unknown[]) => {
-          calls += 1
-          if (calls !== nth) return Reflect.apply(member, target, args)
-          if (when === 'after') await Promise.resolve(Reflect.apply(member, target, args)).catch(() => {})
-          reached()
-          return new Promise<never>(() => {})
-        }
-      },
-    })
-}
-
-function holds(one: Case, end: TaskReport): void {
-  assert.is(end.status, one.failure ? 'failure' : 'complete', JSON.stringify(end))
-  assert.is(end.error?.code, one.failure)
-}
+tryCases(test, [...cases, ...SERVER_CASES])
 
 test.run()

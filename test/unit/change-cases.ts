@@ -4,7 +4,7 @@ import * as assert from 'uvu/assert'
 import type { TaskReport } from '../../actors/contract/messages.ts'
 import type { VmShape } from '../../hypervisor-agent/devices.ts'
 import { vmSpec } from './agent-fixture.ts'
-import type { Case, Scene } from './agent-tasks.test.ts'
+import type { Case, Scene } from './task-suite.ts'
 
 const mac = (n: number) => `52:54:00:00:00:0${n}`
 const other = vmSpec({ nics: [{ mac: mac(7), nic_tag: 'external', vlan_id: 30 }] })

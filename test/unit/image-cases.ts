@@ -4,7 +4,7 @@ import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import * as assert from 'uvu/assert'
 import type { TaskReport } from '../../actors/contract/messages.ts'
-import type { Case, Scene } from './agent-tasks.test.ts'
+import type { Case, Scene } from './task-suite.ts'
 
 const name = 'made-here'
 const worldOf = ({ node }: Scene) => node.hypervisor.world

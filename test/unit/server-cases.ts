@@ -6,7 +6,7 @@ import type { Sysinfo } from '../../actors/contract/server.ts'
 import type { NodeCheck } from '../../actors/contract/tasks/server.ts'
 import { eventually } from '../eventually.ts'
 import type { Node } from './agent-fixture.ts'
-import type { Case, Scene } from './agent-tasks.test.ts'
+import type { Case, Scene } from './task-suite.ts'
 
 const tags = ({ node }: Scene) => node.tools.nicTags.byTag
 const inventory = ({ node }: Scene) => node.hypervisor.inventory()

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import * as assert from 'uvu/assert'
 import { SNAPSHOTS_MAX } from '../../actors/contract/snapshot.ts'
-import type { Case, Scene } from './agent-tasks.test.ts'
+import type { Case, Scene } from './task-suite.ts'
 
 const name = 'before-upgrade'
 const params = ({ spec }: Scene) => ({ uuid: spec.uuid, snapshot_name: name })
