@@ -8,16 +8,24 @@
 import type { ErrorCode } from '../actors/contract/errors.ts'
 import type { NetworkSummary, Platform } from '../actors/contract/server.ts'
 import type { VmSpec, VmSummary } from '../actors/contract/vm.ts'
-import type { ImageVolumes } from './images/volumes.ts'
-import type { NodeStorage } from './node-storage.ts'
 import type { Devices } from './devices.ts'
-import type { Migrations } from './migrations.ts'
 import type { GuestScripts } from './guest-scripts.ts'
 import type { ImageCapture } from './images/capture.ts'
+import type { ImageVolumes } from './images/volumes.ts'
+import type { Migrations } from './migrations.ts'
+import type { NodeStorage } from './node-storage.ts'
 import type { Processes } from './processes.ts'
 import type { Snapshots } from './snapshots.ts'
 
-export interface Hypervisor extends Devices, Processes, ImageVolumes, NodeStorage, GuestScripts, ImageCapture, Migrations, Snapshots {
+export interface Hypervisor
+  extends Devices,
+    Processes,
+    ImageVolumes,
+    NodeStorage,
+    GuestScripts,
+    ImageCapture,
+    Migrations,
+    Snapshots {
   readonly kind: 'libvirt' | 'simulated'
 
   /** Connects and registers for events before it resolves; throws HypervisorUnavailable with a line an operator can act on. */

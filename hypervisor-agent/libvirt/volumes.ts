@@ -94,7 +94,11 @@ export async function storageFigures(libvirt: Libvirt, poolName: string): Promis
 }
 
 /** Path, format and size of each image the VM names; ImageNotInstalled for the first that is not in the pool. */
-export async function findImages(libvirt: Libvirt, poolName: string, spec: Pick<VmSpec, 'disks'>): Promise<(Image | undefined)[]> {
+export async function findImages(
+  libvirt: Libvirt,
+  poolName: string,
+  spec: Pick<VmSpec, 'disks'>,
+): Promise<(Image | undefined)[]> {
   const pool = await libvirt.lookupStoragePoolByName(poolName)
   const images: (Image | undefined)[] = []
   for (const disk of spec.disks) {

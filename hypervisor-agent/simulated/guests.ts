@@ -86,7 +86,8 @@ const mib = 1024 * 1024
 export const bytes = {
   mib,
   capacity: (guest: Guest) =>
-    [...guest.spec.disks.map(disk => disk.size_mib), ...Object.values(guest.loose ?? {})].reduce((a, b) => a + b, 0) * mib,
+    [...guest.spec.disks.map(disk => disk.size_mib), ...Object.values(guest.loose ?? {})].reduce((a, b) => a + b, 0) *
+    mib,
   allocated: (guest: Guest) => Math.floor(bytes.capacity(guest) / 8),
 }
 

@@ -105,7 +105,10 @@ export function simulatedHypervisor(options: SimulatedOptions): SimulatedHypervi
   }
 
   const usedMemoryMib = () =>
-    [...store.guests.values()].reduce((sum, guest) => sum + (guest.state === 'running' ? (guest.hardware ?? guest.spec).memory_mib : 0), 0)
+    [...store.guests.values()].reduce(
+      (sum, guest) => sum + (guest.state === 'running' ? (guest.hardware ?? guest.spec).memory_mib : 0),
+      0,
+    )
   const capacityBytes = () => [...store.guests.values()].reduce((sum, guest) => sum + bytes.capacity(guest), 0)
   const allocatedBytes = () => [...store.guests.values()].reduce((sum, guest) => sum + bytes.allocated(guest), 0)
   const imagesBytes = () => [...images.values()].reduce((sum, image) => sum + image.allocated_bytes, 0)
@@ -311,7 +314,7 @@ export function simulatedHypervisor(options: SimulatedOptions): SimulatedHypervi
 
     ...simulatedDevices({
       ...{ call, need, tell, now, checkNics },
-      imageMib: name => images.has(name) ? Math.ceil((images.get(name)?.size_bytes ?? 0) / bytes.mib) : undefined,
+      imageMib: name => (images.has(name) ? Math.ceil((images.get(name)?.size_bytes ?? 0) / bytes.mib) : undefined),
       save: () => store.save(),
       poolFreeMib: () => Math.floor((host.poolBytes - capacityBytes() - imagesBytes()) / bytes.mib),
       memoryFreeMib: () => host.memoryMib - reservedMib - usedMemoryMib(),

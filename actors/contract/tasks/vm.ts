@@ -8,7 +8,12 @@ const update = v.optional(MetadataUpdate)
 
 export const VM_TASKS = {
   machine_create: { params: v.object({ spec: VmSpec }), result: vmResult, limitMs: hour, serial: 'vm' },
-  machine_boot: { params: v.object({ ...vmParams, idempotent, update }), result: vmResult, limitMs: 5 * minute, serial: 'vm' },
+  machine_boot: {
+    params: v.object({ ...vmParams, idempotent, update }),
+    result: vmResult,
+    limitMs: 5 * minute,
+    serial: 'vm',
+  },
   machine_shutdown: {
     params: v.object({ ...vmParams, force: v.optional(v.boolean(), false), timeout, idempotent }),
     result: vmResult,
