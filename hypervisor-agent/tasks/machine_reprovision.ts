@@ -18,7 +18,7 @@ export const machine_reprovision: TaskHandler<'machine_reprovision'> = {
     const plan = await mayBegin(context, () => planOf(context, uuid, image_uuid))
     const { before, wanted, runs } = plan
     context.progress(15, 'make_disk')
-    await hypervisor.makeVolumes(uuid, wanted)
+    await context.images.using([image_uuid], () => hypervisor.makeVolumes(uuid, wanted))
     await context.once('stopped', async () => {
       await installs.forget(uuid)
       context.progress(30, 'stop')

@@ -51,7 +51,8 @@ async function apply(
   const { hypervisor } = context
   const parts = changedParts(before, wanted)
   context.progress(20, 'make_disks')
-  await hypervisor.makeVolumes(uuid, wanted)
+  const images = wanted.disks.flatMap(({ image }) => image ?? [])
+  await context.images.using(images, () => hypervisor.makeVolumes(uuid, wanted))
   context.progress(50, 'change')
   const outcome = await hypervisor.reshapeVm(uuid, wanted, { parts })
   context.progress(80, 'grow_disks')

@@ -1,7 +1,8 @@
 /** Every task the agent can do. A row of table TASKS without a file here does not compile. */
-import { command_execute } from './command_execute.ts'
+
 import { agent_install } from './agent_install.ts'
 import { agents_uninstall } from './agents_uninstall.ts'
+import { command_execute } from './command_execute.ts'
 import { image_delete } from './image_delete.ts'
 import { image_ensure_present } from './image_ensure_present.ts'
 import { image_get } from './image_get.ts'
