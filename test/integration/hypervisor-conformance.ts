@@ -515,6 +515,22 @@ export function conformance(subject: Conformance): void {
     storageIsCounted: subject.storageIsCounted ?? false,
     memoryIsCounted: subject.memoryIsCounted ?? false,
   })
+  test(
+    'a NIC tells the nic tag it was asked for by, and one that was not, its bridge',
+    async () => {
+      const nics = [
+        { mac: '52:54:00:0A:0b:01', nic_tag: nicTag },
+        { mac: '52:54:00:0a:0b:02', bridge },
+      ]
+      const { uuid } = await define({ nics })
+      const [tagged, plain] = (await hypervisor.loadVm(uuid))?.nics ?? []
+      assert.is(tagged?.nic_tag, nicTag)
+      assert.equal([plain?.nic_tag, plain?.bridge], [undefined, bridge])
+      await hypervisor.removeVm(uuid)
+    },
+    limit,
+  )
+
   nodeStorageClaims({ test, limit, hypervisor: () => hypervisor, define })
   snapshotClaims({ test, limit, hypervisor: () => hypervisor, define, becomes, refuses })
 
