@@ -156,6 +156,21 @@ test(
     await give(uuids[1] as string, { id: randomUUID(), task: 'machine_create', params: { spec } })
     await eventually(() => vmsOf(uuids[1] as string)[spec.uuid]?.state === 'running', { what: 'the VM on its node' })
     assert.is(vmsOf(uuids[0] as string)[spec.uuid], undefined)
+
+    // One of them reboots: it registers in another boot with its guest started again, and the others notice nothing.
+    const [other, rebooted] = uuids as [string, string, string]
+    const bootTimes = (uuid: string) =>
+      of(uuid, 'sysinfo').map(({ payload }) => Number((payload['sysinfo'] as Record<string, unknown>)['Boot Time']))
+    const before = bootTimes(rebooted).at(-1) as number
+    const id = randomUUID()
+    await give(rebooted, { id, task: 'server_reboot', params: {} })
+    await eventually(() => (bootTimes(rebooted).at(-1) as number) > before, { withinMs: 20_000, what: 'another boot' })
+    // It may be told once more by the agent that comes back.
+    assert.equal([...new Set(ends(rebooted, id).map(({ status }) => status))], ['complete'])
+    const mark = heard.length
+    await eventually(() => heard.slice(mark).some(({ server, verb }) => server === rebooted && verb === 'status'))
+    assert.is(vmsOf(rebooted)[spec.uuid]?.state, 'running')
+    assert.is(new Set(bootTimes(other)).size, 1)
     agent.child.kill('SIGTERM')
     assert.is(await agent.exited, 0)
   },
