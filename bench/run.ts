@@ -4,6 +4,7 @@
  * A missed aim is marked in the table and is no failure: the exit code is 1 only when something broke.
  */
 import { commands } from './commands.ts'
+import { create } from './create.ts'
 import { endedTasks } from './ended-tasks.ts'
 import { heartbeats } from './heartbeats.ts'
 import { hostStart } from './host-start.ts'
@@ -24,6 +25,7 @@ const MEASURES: Record<string, Measure> = {
   'ended-tasks': endedTasks,
   placement,
   waitlist,
+  create,
 }
 
 const names = process.argv.slice(2).filter(word => word !== '--short')

@@ -15,6 +15,7 @@ import { IMAGE_CASES } from './image-cases.ts'
 import { SERVER_CASES } from './server-cases.ts'
 import { SNAPSHOT_CASES } from './snapshot-cases.ts'
 import { type Case, type Scene, tryCases } from './task-suite.ts'
+import { ZFS_CASES } from './zfs-cases.ts'
 
 const test = suite('agent tasks')
 
@@ -269,10 +270,10 @@ const cases: Case[] = [
 ]
 
 test('every task has a case here', () => {
-  const all = [...cases, ...SERVER_CASES, ...CHANGE_CASES, ...SNAPSHOT_CASES, ...IMAGE_CASES]
+  const all = [...cases, ...SERVER_CASES, ...CHANGE_CASES, ...SNAPSHOT_CASES, ...IMAGE_CASES, ...ZFS_CASES]
   assert.equal([...new Set(all.map(({ task }) => task))].sort(), [...TASK_NAMES].sort())
 })
 
-tryCases(test, [...cases, ...SERVER_CASES])
+tryCases(test, [...cases, ...SERVER_CASES, ...ZFS_CASES])
 
 test.run()

@@ -117,11 +117,12 @@ async function crashAt(
   })
   const first = await made.node.agent({
     through: hanging,
-    throughTools: ({ host, nicTags, resetMark, ...rest }) => ({
+    throughTools: ({ host, nicTags, resetMark, zfs, ...rest }) => ({
       ...rest,
       host: hanging(host),
       nicTags: hanging(nicTags),
       resetMark: hanging(resetMark),
+      zfs: hanging(zfs),
     }),
   })
   await first.executor.accept(wanted)
