@@ -80,7 +80,9 @@ export function simulatedHypervisor(options: SimulatedOptions): SimulatedHypervi
     now,
     start: guest => startGuest(guest, null),
     stop: guest => stopGuest(guest, 'stopped', 'stopped'),
-    setOpen: open => void (isOpen = open),
+    setOpen: open => {
+      isOpen = open
+    },
   })
   const nodeStorage = simulatedNodeStorage(host.pool)
 

@@ -8,9 +8,9 @@ import * as v from 'valibot'
 import type { TaskOffer, TaskReport } from '../../actors/contract/messages.ts'
 import type { TaskName } from '../../actors/contract/task.ts'
 import { VmSpec } from '../../actors/contract/vm.ts'
+import { type Agents, openAgents } from '../../hypervisor-agent/agents/agents.ts'
 import { type Executor, type ExecutorOptions, openExecutor } from '../../hypervisor-agent/executor.ts'
 import type { Hypervisor } from '../../hypervisor-agent/hypervisor.ts'
-import { type Agents, openAgents } from '../../hypervisor-agent/agents/agents.ts'
 import { type Images, openImages } from '../../hypervisor-agent/images/images.ts'
 import { fetcher } from '../../hypervisor-agent/install/fetch.ts'
 import { type Installs, openInstalls } from '../../hypervisor-agent/install/installs.ts'
@@ -102,7 +102,17 @@ export async function simulatedNode(options: Partial<SimulatedNodeOptions> = {})
     portMac: bridge => host.nics.find(nic => nic.bridge === bridge)?.mac ?? '',
     owner,
     agent: async (given = {}) => {
-      const { through = h => h, throughTools = same => same, parallel = 16, slotHoldMs = 10_000, allowedHosts, imageService, imageMaxBytes = 1024 ** 3, agentInstallAllow, ...rest } = given
+      const {
+        through = h => h,
+        throughTools = same => same,
+        parallel = 16,
+        slotHoldMs = 10_000,
+        allowedHosts,
+        imageService,
+        imageMaxBytes = 1024 ** 3,
+        agentInstallAllow,
+        ...rest
+      } = given
       const damaged: string[] = []
       const onDamaged = (file: string) => void damaged.push(file)
       const journal = await openJournal(join(stateDir, 'journal'), onDamaged)
@@ -127,7 +137,9 @@ export async function simulatedNode(options: Partial<SimulatedNodeOptions> = {})
         journal,
         tools: {
           ...throughTools(tools),
-          installs, images, agents,
+          installs,
+          images,
+          agents,
           receptions: openReceptions(streams, through(hypervisor)),
           sysinfo: async asked => withAgents(await takeSysinfo(serverUuid, asked, tools), await agents.installed()),
           history: () => journal.history(),
