@@ -194,7 +194,10 @@ export const serverJobRows: AnyRow[] = [
 type Asking = Pick<Incoming<Entries, 'GS'>, 'server' | 'ids' | 'key' | 'reqId'>
 type ParamsOf<N extends JobName> = Extract<JobStart, { name: N }>['params']
 
-/** 202 with the uuid of the job; for the repeat of a keyed request, of the one that it started, running or not. */
+/**
+ * 202 with the uuid of the job; for the repeat of a keyed request, of the one that it started, running or not. A body that says `running`
+ * proves no start, since it is written before the commit: its server knows, and begins it if it never has.
+ */
 async function startJob<N extends JobName>(
   { server, ids, key, reqId }: Asking,
   backend: Backend,
@@ -203,7 +206,7 @@ async function startJob<N extends JobName>(
 ): Promise<Answer> {
   const job_uuid = ids.task()
   const before: JobRecord | undefined = key && (await backend.jobs.load(job_uuid))
-  if (before) return accepted(before.uuid)
+  if (before && before.execution !== 'running') return accepted(before.uuid)
   const order = { job_uuid, name, params } as JobStart
   const outcome = await backend.call('cn', server.uuid, 'job_start', order, { key, reqId })
   return 'error' in outcome ? outcome : accepted(outcome.value.job_uuid)

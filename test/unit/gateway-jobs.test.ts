@@ -280,6 +280,18 @@ test('a repeat with the same Idempotency-Key answers the same job, also when it 
   assert.equal(backend.calls, [])
 })
 
+test('a job of which there is only a body is begun by the repeat of its request', async () => {
+  const { ask, backend, sent } = gateway()
+  const headers = { 'idempotency-key': 'k1' }
+  // The owner wrote the body and died before its commit: nobody was answered.
+  const { job_uuid } = (await ask('POST', `${one}/reboot`, { headers })).body
+  backend.put.job({ uuid: job_uuid, execution: 'running' })
+  backend.calls.length = 0
+  assert.equal((await ask('POST', `${one}/reboot`, { headers })).body, { job_uuid })
+  assert.equal(sent(), [['job_start', 'server-reboot', { drain: false }]])
+  assert.is(backend.calls[0]?.params['job_uuid'], job_uuid)
+})
+
 test('jobs are listed newest first, by server, name and execution, in pages', async () => {
   const { ask, backend } = gateway()
   const ids = [1, 2, 3].map(n => `6666666${n}-6666-4666-8666-666666666666`)
