@@ -30,7 +30,7 @@ import {
   start,
   started,
 } from './job-run.ts'
-import { endOrphan, failOrphan } from './orphans.ts'
+import { cancelOrphan, endOrphan, failOrphan } from './orphans.ts'
 import { fromSysinfo } from './sysinfo.ts'
 import { openTask } from './task-effects.ts'
 import {
@@ -69,6 +69,7 @@ const states = setup({
     endTask: noted,
     startJob: noted,
     runJob: noted,
+    endJob: noted,
     answer: noted,
     refuse: noted,
   },
@@ -132,6 +133,8 @@ const startJob = [
   { actions: [states.assign(({ context, event }) => start(context, event)), effect('startJob', started)] },
 ]
 
+const orphanedJob = { actions: [effect('endJob', cancelOrphan)] }
+
 const tasks = states.createStateConfig({
   always: {
     guard: 'jobMoves',
@@ -143,7 +146,7 @@ const tasks = states.createStateConfig({
   on: {
     job_cancel: [
       { guard: 'isRunningJob', actions: [states.assign(({ context }) => cancel(context)), answered] },
-      { actions: [answered] },
+      orphanedJob,
     ],
     job_limit: { guard: 'isLate', actions: [states.assign(({ context }) => runLate(context))] },
     pause: { actions: [states.assign({ paused: true }), answered] },
@@ -229,11 +232,16 @@ export const computeNodeMachine = states.createMachine({
         boot_set: changeDefaults,
         boot_update: changeDefaults,
         task_fail: { actions: [effect('endTask', failOrphan)] },
+        job_cancel: orphanedJob,
       },
     },
     defaults: { on: { boot_set: changeRecord, boot_update: changeRecord } },
     deleted: {
-      on: { register: register(true), task_fail: { actions: [effect('endTask', failOrphan)] } },
+      on: {
+        register: register(true),
+        task_fail: { actions: [effect('endTask', failOrphan)] },
+        job_cancel: orphanedJob,
+      },
       after: { deletedKept: 'forgotten' },
     },
     forgotten: { type: 'final' },

@@ -394,6 +394,33 @@ test('a factory reset ends with a server that is not set up', () => {
   assert.equal([bodyOf(fleet).execution, contextOf(fleet).setup], ['succeeded', false])
 })
 
+test('a job that its server does not run can be ended by its operator all the same', () => {
+  for (const lost of ['commit', 'record', 'server'] as const) {
+    const fleet = nodeFleet()
+    const before = fleet.record('cn', SERVER)
+    startJob(fleet, 'server-reboot')
+    // The body was written and its commit never made; or the record was removed by hand; or the server was deleted since.
+    if (lost === 'commit') fleet.records.set(`cn.${SERVER}`, before)
+    else fleet.records.delete(`cn.${SERVER}`)
+    if (lost === 'server') {
+      boot(fleet, BOOT_S)
+      fleet.command('cn', SERVER, 'delete', {})
+    }
+    assert.is(bodyOf(fleet).execution, 'running')
+    assert.equal(fleet.command('cn', SERVER, 'job_cancel', { job_uuid: JOB }), { value: {} })
+    const { execution, error, finished_at } = bodyOf(fleet)
+    assert.equal([execution, error?.code, typeof finished_at], ['canceled', 'JobCanceled', 'string'])
+  }
+})
+
+test('a cancel ends no job of another server', () => {
+  const fleet = nodeFleet()
+  startJob(fleet, 'server-reboot')
+  fleet.jobs.set(OTHER_JOB, { ...bodyOf(fleet), uuid: OTHER_JOB, server_uuid: VM })
+  fleet.command('cn', SERVER, 'job_cancel', { job_uuid: OTHER_JOB })
+  assert.is(fleet.jobs.get(OTHER_JOB)?.execution, 'running')
+})
+
 test("the cancel of a job's task ends the job", () => {
   const fleet = nodeFleet()
   startJob(fleet, 'server-update-nics')
