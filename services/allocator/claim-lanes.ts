@@ -33,6 +33,8 @@ export function createClaimLanes(caller: Caller, versionOf: (serverUuid: string)
       const reply = await turn
       const version = await after
       if (version !== undefined) known.set(serverUuid, version)
+      // The views say it after the next barrier, also of a node whose record was deleted and counts from the beginning.
+      else known.delete(serverUuid)
       if (tails.get(serverUuid) === after) tails.delete(serverUuid)
       return 'error' in reply ? reply.error : undefined
     },
