@@ -62,6 +62,12 @@ export function createPlace({
     }
   }
 
+  /**
+   * From here on a claim counts as the views have it. Where they cannot be brought up to now it no longer counts here either: nothing is
+   * decided before they are, and its node takes no claim from one who does not know it.
+   */
+  const settled = (server: string, claimId: string) => fleet.barrier().finally(() => fleet.settle(server, claimId))
+
   return async question => {
     await fleet.barrier()
     const { claim_ms: holdMs } = question
@@ -76,13 +82,12 @@ export function createPlace({
       fleet.hold(server.uuid, claimId, held)
       const refused = await lanes.claim(server.uuid, claimId, held)
       if (!refused) {
-        fleet.barrier().then(() => fleet.settle(server.uuid, claimId), failed)
+        settled(server.uuid, claimId).catch(failed)
         const placed = answer(asked, question)
         if ('value' in placed) placed.value.claim = { id: claimId, expires_at: new Date(held.until).toISOString() }
         return placed
       }
-      await fleet.barrier()
-      fleet.settle(server.uuid, claimId)
+      await settled(server.uuid, claimId)
       if (tries + 1 >= TRIES_MAX) return { error: refused }
     }
   }
