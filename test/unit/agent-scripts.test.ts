@@ -95,6 +95,17 @@ test('a cancelled script is killed, and its caller hears why', () =>
     assert.not.ok(isAlive(Number(readFileSync(file, 'utf8'))))
   }))
 
+test('a script that is cancelled before it has begun does not begin', () =>
+  withScripts(async (scripts, stateDir) => {
+    const cancel = new AbortController()
+    const mark = join(stateDir, 'begun')
+    const run = scripts.run('touch "$1"; sleep 5', { args: [mark], timeoutMs: 20_000, signal: cancel.signal })
+    cancel.abort(new Error('ended by its owner'))
+    assert.is(await run.catch(error => error.message), 'ended by its owner')
+    assert.is(existsSync(mark), false)
+    assert.equal(readdirSync(join(stateDir, 'scripts')), [])
+  }))
+
 test('what a script leaves running does not hold its end up', () =>
   withScripts(async (scripts, stateDir) => {
     const file = join(stateDir, 'pid')
