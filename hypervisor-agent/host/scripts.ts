@@ -70,6 +70,8 @@ export async function openScripts({ stateDir, allowed }: ScriptsOptions): Promis
       await writeFile(file, script)
       await chmod(file, 0o644)
       try {
+        // Ended meanwhile it does not begin: nobody would hear of that end any more.
+        signal.throwIfAborted()
         return await way.run({ name, bash: ['/bin/bash', file, ...args], env, timeoutMs, signal })
       } finally {
         await rm(file, { force: true })
