@@ -9,6 +9,8 @@ import type { ErrorCode } from '../actors/contract/errors.ts'
 import type { NetworkSummary, Platform } from '../actors/contract/server.ts'
 import type { VmSpec, VmSummary } from '../actors/contract/vm.ts'
 import type { Devices } from './devices.ts'
+import type { GuestPrograms } from './guest-programs.ts'
+import type { Findings } from './findings.ts'
 import type { GuestScripts } from './guest-scripts.ts'
 import type { ImageCapture } from './images/capture.ts'
 import type { ImageVolumes } from './images/volumes.ts'
@@ -16,16 +18,18 @@ import type { Migrations } from './migrations.ts'
 import type { NodeStorage } from './node-storage.ts'
 import type { Processes } from './processes.ts'
 import type { Snapshots } from './snapshots.ts'
+import type { VmStats } from './vm-stats.ts'
 
 export interface Hypervisor
   extends Devices,
+    Findings,
     Processes,
     ImageVolumes,
     NodeStorage,
     GuestScripts,
     ImageCapture,
     Migrations,
-    Snapshots {
+    GuestPrograms, VmStats, Snapshots {
   readonly kind: 'libvirt' | 'simulated'
 
   /** Connects and registers for events before it resolves; throws HypervisorUnavailable with a line an operator can act on. */

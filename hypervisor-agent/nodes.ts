@@ -10,6 +10,7 @@ import type { Hypervisor } from './hypervisor.ts'
 import { serverIdentity } from './identity.ts'
 import { libvirtHypervisor } from './libvirt/libvirt.ts'
 import { openVswitch } from './openvswitch/bridges.ts'
+import { openSightings } from './sightings.ts'
 import { simulatedNicTags } from './simulated/host.ts'
 import { simulatedHostControl } from './simulated/host-control.ts'
 import { simulatedHypervisor } from './simulated/simulated.ts'
@@ -41,7 +42,8 @@ async function openNode(config: AgentConfig, stateDir: string, note: (line: stri
   await hypervisor.open()
   const scripts = await openScripts({ stateDir, ...(config.execute ? { allowed: config.execute } : {}) })
   const resetMark = await openResetMark(stateDir)
-  return { serverUuid, stateDir, hypervisor, tools: { host, nicTags, scripts, resetMark, zfs } }
+  const sightings = openSightings()
+  return { serverUuid, stateDir, hypervisor, tools: { host, nicTags, scripts, resetMark, zfs, sightings } }
 }
 
 const defaultNicTags: Record<AgentConfig['hypervisor'], Readonly<Record<string, string>>> = {

@@ -3,10 +3,13 @@
  * by target (`disks.sdb`), NICs by address (`nics.52:54:00:12:34:56`).
  */
 import { basename } from 'node:path'
+import { targetOf } from '../actors/contract/found.ts'
 import type { NicSpec } from '../actors/contract/vm.ts'
 import type { NicChange, VmChanges, Wanted } from '../actors/contract/vm-changes.ts'
 import type { ShapeDisk, VmShape } from './devices.ts'
 import { HypervisorError } from './hypervisor.ts'
+
+export { targetOf } from '../actors/contract/found.ts'
 
 /** Most disks and NICs of a VM, as at its creation. */
 const slotsMax = 256
@@ -72,9 +75,10 @@ export function resizedDisks(before: VmShape, wanted: VmShape): ShapeDisk[] {
   )
 }
 
-/** A shape as the VM's record keeps it; metadata stays with the definition. */
-export function wantedOf(shape: VmShape): Wanted {
+/** A shape as the VM's record keeps it, as far as an operation was about it; metadata stays with the definition. */
+export function wantedOf(shape: VmShape, only?: string[]): Wanted {
   return {
+    ...(only ? { only } : {}),
     ram: shape.memory_mib,
     vcpus: shape.vcpus,
     cpu_cap: shape.cpu_cap ?? null,
@@ -101,13 +105,6 @@ export function diskSpecs(disks: ShapeDisk[]): { size_mib: number; image?: strin
 /** Volumes that a task makes carry its mark, so that none is ever taken for another of the same slot. */
 export function newVolume(uuid: string, slot: number, taskId: string): string {
   return `${uuid.toLowerCase()}-disk${slot}-${taskId.slice(0, 8)}.qcow2`
-}
-
-/** sda, sdb, ... sdz, sdaa, ...: the kernel's names of SCSI disks. */
-export function targetOf(slot: number): string {
-  const letters = (rest: number): string =>
-    (rest >= 26 ? letters(Math.floor(rest / 26) - 1) : '') + String.fromCharCode(97 + (rest % 26))
-  return `sd${letters(slot)}`
 }
 
 /** Where a NIC is, without what only describes it. */
@@ -148,7 +145,8 @@ function changedDisks(uuid: string, before: ShapeDisk[], changes: VmChanges, tas
   return disks.sort((a, b) => a.slot - b.slot)
 }
 
-function findDisk(disks: ShapeDisk[], name: string): ShapeDisk {
+/** A disk by the names callers have for it; InvalidArgument. */
+export function findDisk(disks: ShapeDisk[], name: string): ShapeDisk {
   const wanted = basename(name)
   const disk = disks.find(
     one => one.volume === name || basename(one.volume) === wanted || targetOf(one.slot) === wanted,

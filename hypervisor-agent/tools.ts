@@ -1,6 +1,8 @@
 /** What an agent works with beside its hypervisor: each opened once, given to every task and live read. */
 import type { Sysinfo } from '../actors/contract/server.ts'
 import type { Agents } from './agents/agents.ts'
+import type { Builds } from './builds/builds.ts'
+import type { GuestStreams } from './guest-streams/guest-streams.ts'
 import type { HostControl } from './host/host-control.ts'
 import type { NicTags } from './host/nic-tags.ts'
 import type { ResetMark } from './host/reset-mark.ts'
@@ -9,6 +11,7 @@ import type { Hypervisor } from './hypervisor.ts'
 import type { Images } from './images/images.ts'
 import type { Installs } from './install/installs.ts'
 import type { JournalEntry } from './journal.ts'
+import type { Sightings } from './sightings.ts'
 import type { Receptions } from './streams/receptions.ts'
 import type { Zfs } from './zfs/zfs.ts'
 
@@ -20,8 +23,12 @@ export interface NodeTools {
   nicTags: NicTags
   scripts: Scripts
   zfs: Zfs
+  /** Builds of container images. */
+  builds: Builds
   /** Whether the node was reset and not set up since. */
   resetMark: ResetMark
+  /** Since when VMs are as they are found. */
+  sightings: Sightings
 }
 
 export interface Tools extends NodeTools {
@@ -29,6 +36,8 @@ export interface Tools extends NodeTools {
   installs: Installs
   /** Disks that come from other nodes. */
   receptions: Receptions
+  /** Streams between callers and VMs. */
+  guestStreams: GuestStreams
   /** Installs and removes agents. */
   agents: Agents
   /** Images fetched into the pool. */

@@ -2,7 +2,9 @@
 import { openNicTags } from '../hypervisor-agent/host/nic-tags.ts'
 import { openResetMark } from '../hypervisor-agent/host/reset-mark.ts'
 import { openScripts, type ScriptsOptions } from '../hypervisor-agent/host/scripts.ts'
+import { openSightings } from '../hypervisor-agent/sightings.ts'
 import { simulatedNicTags } from '../hypervisor-agent/simulated/host.ts'
+import { simulatedBuilds } from '../hypervisor-agent/simulated/builds.ts'
 import { simulatedHostControl } from '../hypervisor-agent/simulated/host-control.ts'
 import {
   type SimulatedHypervisor,
@@ -38,6 +40,8 @@ export async function openSimulatedNode(
       scripts: await openScripts({ stateDir, ...(execute ? { allowed: execute } : {}) }),
       resetMark: await openResetMark(stateDir),
       zfs: simulatedZfs(),
+      builds: simulatedBuilds(),
+      sightings: openSightings(),
     },
   }
 }

@@ -2,6 +2,7 @@
 import * as v from 'valibot'
 import { NetworkName, Uuid } from './ids.ts'
 import { AGENT_TASKS } from './tasks/agents.ts'
+import { DOCKER_TASKS } from './tasks/docker.ts'
 import { IMAGE_TASKS } from './tasks/images.ts'
 import type { TaskKind } from './tasks/kind.ts'
 import { MIGRATION_TASKS } from './tasks/migrate.ts'
@@ -27,6 +28,7 @@ export const TASKS = {
   ...IMAGE_TASKS,
   ...AGENT_TASKS,
   ...ZFS_TASKS,
+  ...DOCKER_TASKS,
 } as const satisfies Record<string, TaskKind>
 
 export type TaskName = keyof typeof TASKS
@@ -46,6 +48,8 @@ export const READS = {
   machine_proc: { params: v.object({ uuid: Uuid }), limitMs: 20_000 },
   machine_info: { params: v.object({ uuid: Uuid, types: v.optional(v.array(v.string())) }), limitMs: 10_000 },
   machine_snapshots: { params: v.object({ uuid: Uuid }), limitMs: 10_000 },
+  /** The node's VMs as they are found, those after this uuid: a FoundPage (found.ts). */
+  machine_found: { params: v.object({ after: v.optional(Uuid) }), limitMs: 20_000 },
   network_list: { params: v.object({}), limitMs: 10_000 },
   network_load: { params: v.object({ name: NetworkName }), limitMs: 10_000 },
   domain_list: { params: v.object({}), limitMs: 10_000 },

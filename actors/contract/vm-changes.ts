@@ -66,21 +66,25 @@ export const LocatedNics = v.object({
 export type LocatedNics = v.InferOutput<typeof LocatedNics>
 
 /** The part of a VM's record that operations on the node change: as it is from now on. */
-export const Wanted = v.partial(
-  v.pick(VmContext, [
-    'ram',
-    'vcpus',
-    'cpu_cap',
-    'quota',
-    'alias',
-    'owner_uuid',
-    'image_uuid',
-    'disks',
-    'nics',
-    'autoboot',
-    'tags',
-  ]),
-)
+export const Wanted = v.object({
+  ...v.partial(
+    v.pick(VmContext, [
+      'ram',
+      'vcpus',
+      'cpu_cap',
+      'quota',
+      'alias',
+      'owner_uuid',
+      'image_uuid',
+      'disks',
+      'nics',
+      'autoboot',
+      'tags',
+    ]),
+  ).entries,
+  /** The parts that this is about (found.ts has their names); absent: all of it. */
+  only: v.optional(v.array(v.string())),
+})
 export type Wanted = v.InferOutput<typeof Wanted>
 
 /** What a task's result says it has made of a VM; an agent of another make says nothing of the kind. */

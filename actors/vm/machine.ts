@@ -13,6 +13,7 @@ import { rejection } from '../contract/errors.ts'
 import { TASKS } from '../contract/task.ts'
 import { type Operation, VM_VERBS, type VmContext, type VmVerb, WAITING_MAX } from '../contract/vm.ts'
 import { type Effect, effect } from '../effects.ts'
+import { adopted } from './adopted.ts'
 import {
   askForHeldTask,
   askForTask,
@@ -27,7 +28,7 @@ import { operationOf, remembered, reqId, type Verb, type VmEvent } from './event
 import { failOrphans, isOfServer, serverLost } from './lost-server.ts'
 import { clearLeftovers, leftoverEnded } from './leftovers.ts'
 import { migrationRefusal, proceed, startMigration, stepTask } from './migration.ts'
-import { adopted, newVm } from './new-vm.ts'
+import { newVm } from './new-vm.ts'
 import { lookedAt, looksAlike, numberOr, stringOr } from './observed.ts'
 import {
   canBegin,
@@ -144,8 +145,8 @@ export const vmMachine = states.createMachine({
     server_lost: { actions: [effect('done', done)] },
     clear_leftovers: {
       actions: [
-        effect('migrate', (context: VmContext, event: VmEvent) => clearLeftovers(context, event).effects),
-        states.assign(({ context, event }) => clearLeftovers(context, event).context),
+        effect('migrate', (context: VmContext) => clearLeftovers(context).effects),
+        states.assign(({ context }) => clearLeftovers(context).context),
       ],
     },
     migrate_abort: noMigration,
@@ -350,8 +351,8 @@ function adoptions() {
     {
       guard: 'isFromNode' as const,
       actions: [
-        states.assign(({ event }) =>
-          event.type === 'adopt' ? { ...adopted(event.wanted), modified_at: event.at } : {},
+        states.assign(({ context, event }) =>
+          event.type === 'adopt' ? { ...adopted(context, event.wanted), modified_at: event.at } : {},
         ),
         effect('done', done),
       ],
@@ -444,7 +445,7 @@ function settle() {
             ? serverLost
             : rejection('TaskTimedOut', 'the end of the task was never reported')
     return {
-      ...(event.type === 'task_ended' && event.status === 'complete' ? adopted(event.wanted) : {}),
+      ...(event.type === 'task_ended' && event.status === 'complete' ? adopted(context, event.wanted) : {}),
       operation: null,
       before: null,
       modified_at: event.at,

@@ -1,6 +1,5 @@
-/** A VM of which nothing is known yet, and what a record takes over of it later. */
+/** A VM of which nothing is known yet. */
 import type { VmContext } from '../contract/vm.ts'
-import type { Wanted } from '../contract/vm-changes.ts'
 
 export function newVm(uuid: string): VmContext {
   return {
@@ -28,9 +27,4 @@ export function newVm(uuid: string): VmContext {
     failure: null,
     settled_at: 0,
   }
-}
-
-/** What an operation has made of a VM, as changes of its record. */
-export function adopted(wanted: Wanted | undefined): Partial<VmContext> {
-  return Object.fromEntries(Object.entries(wanted ?? {}).filter(([, value]) => value !== undefined))
 }

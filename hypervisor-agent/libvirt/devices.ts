@@ -1,5 +1,6 @@
 /** See `Devices`: changing the definition of a VM, and bringing a running guest in line with it. */
 import { type Domain, type Hypervisor as Libvirt, LibvirtError, type StoragePool } from 'node-libvirt'
+import { slotOf } from '../../actors/contract/found.ts'
 import type { NicSpec } from '../../actors/contract/vm.ts'
 import type { Devices, ShapeDisk, VmShape } from '../devices.ts'
 import { HypervisorError } from '../hypervisor.ts'
@@ -95,7 +96,8 @@ export function libvirtDevices({ act, options, reservedMib, forget }: DevicePart
   }
 }
 
-async function shapeOf(domain: Domain, libvirt: Libvirt, options: DeviceParts['options']): Promise<VmShape> {
+/** InvalidArgument, VmBusy: see `Devices`. */
+export async function shapeOf(domain: Domain, libvirt: Libvirt, options: DeviceParts['options']): Promise<VmShape> {
   const poolName = options.pool
   const read = readDomain(await domain.getXml({ inactive: true }))
   const metadata = metadataOf(read, domain.uuid)
@@ -280,7 +282,7 @@ async function bringInLine(domain: Domain, { shape, parts, places, pathOf }: Lin
 }
 
 /** Where the running guest is not as its definition. */
-async function pendingParts(domain: Domain): Promise<string[]> {
+export async function pendingParts(domain: Domain): Promise<string[]> {
   if (!(await domain.isActive())) return []
   const [live, stored, info] = await Promise.all([domain.getXml(), domain.getXml({ inactive: true }), domain.getInfo()])
   const now = readDomain(live)
@@ -375,9 +377,3 @@ async function poolFolder(libvirt: Libvirt, poolName: string): Promise<string> {
 }
 
 const fileOf = (path: string) => path.slice(path.lastIndexOf('/') + 1)
-
-/** The slot of a target: the reverse of `targetOf`. */
-function slotOf(target: string): number {
-  const letters = target.replace(/^sd/, '')
-  return [...letters].reduce((sum, letter) => sum * 26 + letter.charCodeAt(0) - 96, 0) - 1
-}

@@ -2,6 +2,7 @@
 import { type Domain, Hypervisor as Libvirt } from 'node-libvirt'
 import { type Hypervisor, type HypervisorChange, HypervisorError } from '../hypervisor.ts'
 import type { OpenVswitch } from '../openvswitch/bridges.ts'
+import { type PortTags, portTags } from '../openvswitch/tags.ts'
 import { type Connections, connections } from './connections.ts'
 import { defineVm, lookup, powerOff, removeVm } from './definition.ts'
 import { libvirtDevices } from './devices.ts'
@@ -9,6 +10,8 @@ import { type DomainType, installerXml } from './domain-xml.ts'
 import { failure } from './failures.ts'
 import { libvirtMigrations } from './migrations.ts'
 import { hostInventory, hostMemory } from './host.ts'
+import { libvirtGuestPrograms } from './guest-programs.ts'
+import { libvirtFindings } from './findings.ts'
 import { hasGuestAgent, runInGuest } from './guest-scripts.ts'
 import { captureImage, readImage } from './image-capture.ts'
 import { installImage, listImages, removeImage } from './images.ts'
@@ -16,6 +19,7 @@ import { createNetwork, deleteNetwork, listNetworks } from './networks.ts'
 import { makePool, removeLeftovers } from './node-storage.ts'
 import { listThreads } from './processes.ts'
 import { createSnapshot, deleteSnapshot, listSnapshots, rollbackSnapshot } from './snapshots.ts'
+import { vmStats } from './vm-stats.ts'
 import { type Vms, vms } from './vms.ts'
 import { openPool, storageFigures } from './volumes.ts'
 import { readDomain } from './xml-reading.ts'
@@ -34,6 +38,8 @@ export interface LibvirtOptions {
   /** Nic tag -> bridge. */
   nicTags: Record<string, string>
   openvswitch: OpenVswitch
+  /** VLANs of the switch's ports; this host's own without it. */
+  portTags?: PortTags
   deadlines?: Partial<typeof defaultDeadlines>
 }
 
@@ -243,12 +249,20 @@ export function libvirtHypervisor(options: LibvirtOptions): Hypervisor {
       forget: uuid => need().vms.forget(uuid),
     }),
     ...libvirtDevices({ act, options: definition, reservedMib, forget: uuid => need().vms.forget(uuid) }),
+    ...libvirtFindings({
+      look: (doing, action) => look(doing, ({ connections }) => action(connections.look)),
+      changedAt: uuid => need().vms.changedAt(uuid),
+      options: definition,
+      switchPorts: { ...(options.portTags ?? portTags()), bridges: () => options.openvswitch.ports() },
+    }),
     listThreads: uuid =>
       look(`list the threads of VM ${uuid}`, async ({ connections }) => {
         const domain = await lookup(connections.look, uuid)
         if (!domain) throw new HypervisorError('VmNotFound', `there is no VM ${uuid}`)
         return listThreads(domain, connections.look)
       }),
+    vmStats: uuid => look(`read the statistics of VM ${uuid}`, ({ connections }) => vmStats(connections.look, uuid)),
+    ...libvirtGuestPrograms({ act }),
     listSnapshots: uuid =>
       look(`list the snapshots of VM ${uuid}`, async ({ connections }) => {
         const domain = await lookup(connections.look, uuid)

@@ -16,6 +16,8 @@ export interface Vms {
   list(): Promise<VmState[]>
   /** Undefined if there is none. */
   load(uuid: string): Promise<VmDetail | undefined>
+  /** When libvirt last told of a change, or when listening began, ms since the epoch. */
+  changedAt(uuid: string): number
   noteEvent(event: DomainLifecycleEvent): void
   /** This VM, or without a name any of them, may have changed. */
   forget(uuid?: string): void
@@ -130,6 +132,7 @@ export function vms(libvirt: Libvirt, poolName: string): Vms {
   return {
     list,
     load: uuid => load(uuid.toLowerCase()),
+    changedAt: uuid => changedAt.get(uuid.toLowerCase()) ?? openedAt,
     noteEvent: ({ uuid, event }) => {
       generation += 1
       definitions.delete(uuid)

@@ -1,6 +1,7 @@
 /** Every live read the agent answers. A row of table READS without a file here does not compile. */
 import { domain_list } from './domain_list.ts'
 import { image_list } from './image_list.ts'
+import { machine_found } from './machine_found.ts'
 import { machine_info } from './machine_info.ts'
 import { machine_load } from './machine_load.ts'
 import { machine_proc } from './machine_proc.ts'
@@ -20,6 +21,7 @@ export const READ_HANDLERS: ReadHandlers = {
   machine_snapshots,
   machine_info,
   machine_proc,
+  machine_found,
   network_list,
   network_load,
   domain_list,

@@ -171,7 +171,7 @@ function bringInLine(guest: Guest, changed: string[]): void {
   guest.hardware = hardware
 }
 
-function pendingParts(guest: Guest): string[] {
+export function pendingParts(guest: Guest): string[] {
   const { hardware } = guest
   if (guest.state !== 'running' || !hardware) return []
   const wanted = shapeOf(guest)

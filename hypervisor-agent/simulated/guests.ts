@@ -6,6 +6,7 @@ import type { VmSpec } from '../../actors/contract/vm.ts'
 import type { VmDetail, VmState } from '../hypervisor.ts'
 import { targetOf } from '../shape.ts'
 import { type SimulatedHardware, shapeOf } from './devices.ts'
+import type { SimulatedFile } from './guest-programs.ts'
 import type { SimulatedContent, SimulatedSnapshot } from './snapshots.ts'
 
 export interface Guest {
@@ -33,8 +34,14 @@ export interface Guest {
   /** The migration that holds it, and whether it started with its node before; and one that is not whole yet. */
   held?: { by: string; autoboot: boolean } | null
   incoming?: boolean
+  /** Switch ports that somebody changed, by MAC; and a guest that Muster did not make. */
+  bent_ports?: Record<string, { bridge: string | null; vlan_id: number | null }>
+  foreign?: boolean
   /** The guest runs a QEMU guest agent. */
   guest_agent?: boolean
+  /** Its files by path, as far as anybody asked, and how many programs were started in it. */
+  files?: Record<string, SimulatedFile>
+  programs_started?: number
 }
 
 export interface GuestStore {

@@ -9,11 +9,12 @@ import { type FaultPlan, faultPlan } from './faults.ts'
 import { bytes, type Guest, type GuestStore, guestStore, vmDetail, vmState } from './guests.ts'
 import { imageStore, simulatedImages, wholeImage } from './images.ts'
 import { type ContentWorld, contentWorld, firstContent, simulatedImaging } from './imaging.ts'
-import { type HostOptions, simulatedHost } from './host.ts'
+import { type HostOptions, simulatedHost, simulatedNicTags } from './host.ts'
+import { simulatedFindings } from './findings.ts'
+import { simulatedInside } from './inside.ts'
 import { simulatedMigrations } from './migrations.ts'
 import { simulatedNodeStorage } from './node-storage.ts'
 import { type Power, powerOf } from './power.ts'
-import { simulatedProcesses } from './processes.ts'
 
 export interface SimulatedOptions extends HostOptions {
   /** Folder that remembers guests and networks, so that they outlive the agent; absent: in memory only. */
@@ -21,6 +22,8 @@ export interface SimulatedOptions extends HostOptions {
   /** Images in the pool: name -> size in MiB. */
   images?: Record<string, number>
   delays?: Partial<Delays>
+  /** Guests have a QEMU guest agent from their beginning. */
+  guestAgents?: boolean
   /** The clock, ms since the epoch. */
   now?: () => number
 }
@@ -214,6 +217,7 @@ export function simulatedHypervisor(options: SimulatedOptions): SimulatedHypervi
       spec: { ...spec, uuid },
       task_id: taskId,
       ...(incoming ? { incoming } : {}),
+      ...(options.guestAgents ? { guest_agent: true } : {}),
       state: 'stopped',
       domain_id: null,
       boots: 0,
@@ -321,7 +325,12 @@ export function simulatedHypervisor(options: SimulatedOptions): SimulatedHypervi
       poolFreeMib: () => Math.floor((host.poolBytes - capacityBytes() - imagesBytes()) / bytes.mib),
       memoryFreeMib: () => host.memoryMib - reservedMib - usedMemoryMib(),
     }),
-    ...simulatedProcesses({ call, need, now }),
+    ...simulatedInside({ call, need, now, save: () => store.save() }),
+    ...simulatedFindings({
+      ...{ call, find, need, nicTags: options.nicTags ?? simulatedNicTags },
+      save: () => store.save(),
+      network: name => store.networks.get(name),
+    }),
     ...simulatedImaging({
       ...{ call, need, tell, now, store: imagesKept, freeBytes: poolFreeBytes, save: () => store.save() },
       start: guest => startGuest(guest, null),

@@ -33,7 +33,7 @@ export const machine_reprovision: TaskHandler<'machine_reprovision'> = {
     const looked = await lookAt(context, uuid)
     await context.once('done', () => true)
     const leftOver = await sweep(context, uuid)
-    return { ...looked, wanted: wantedOf(wanted), ...leftOver }
+    return { ...looked, wanted: wantedOf(wanted, changedParts(before, wanted)), ...leftOver }
   },
   undo: async (context, { uuid }) => {
     const plan = await context.once<RunningPlan | null>('may_begin', () => null)

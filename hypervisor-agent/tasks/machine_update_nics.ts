@@ -50,7 +50,7 @@ async function move(context: TaskContext, uuid: string, { from, to }: Params): P
     const parts = changedParts({ ...now, nics: before.nics }, wanted)
     await hypervisor.checkShape(uuid, wanted)
     const outcome = await hypervisor.reshapeVm(uuid, wanted, { parts })
-    return { uuid, applied: appliedWhen(parts, outcome), wanted: wantedOf(wanted) }
+    return { uuid, applied: appliedWhen(parts, outcome), wanted: wantedOf(wanted, parts) }
   } catch (error) {
     if (!(error instanceof HypervisorError)) throw error
     if (error.code === 'VmNotFound') return null

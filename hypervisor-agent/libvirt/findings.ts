@@ -1,0 +1,118 @@
+/** See `Findings`: a VM as libvirt and Open vSwitch have it, read without touching its guest. */
+import { type Domain, type Hypervisor as Libvirt, LibvirtError } from 'node-libvirt'
+import type { FoundDefinition, FoundVm, PortPlace } from '../../actors/contract/found.ts'
+import type { Findings } from '../findings.ts'
+import { HypervisorError } from '../hypervisor.ts'
+import type { PortTags } from '../openvswitch/tags.ts'
+import { lookup } from './definition.ts'
+import { type DeviceParts, pendingParts, shapeOf } from './devices.ts'
+import { findNetwork } from './networks.ts'
+import { type ReadNic, readDomain, readNetwork } from './xml-reading.ts'
+
+export interface FindingParts {
+  look<T>(doing: string, action: (libvirt: Libvirt) => Promise<T>): Promise<T>
+  /** When libvirt last told of a change of this VM, ms since the epoch. */
+  changedAt(uuid: string): number
+  options: DeviceParts['options']
+  switchPorts: PortTags & { bridges(): Promise<Record<string, string>> }
+}
+
+export function libvirtFindings({ look, changedAt, options, switchPorts }: FindingParts): Findings {
+  async function portsOf(domain: Domain, libvirt: Libvirt): Promise<FoundVm['ports']> {
+    if (!(await domain.isActive())) return []
+    const [xml, tags, bridges] = await Promise.all([domain.getXml(), switchPorts.tags(), switchPorts.bridges()])
+    if (!tags) return []
+    const nics = readDomain(xml).nics.filter(nic => nic.interface !== undefined)
+    return Promise.all(
+      nics.map(async nic => {
+        const name = nic.interface as string
+        const is = { bridge: bridges[name] ?? null, vlan_id: tags[name] ?? null }
+        return { mac: nic.mac.toLowerCase(), interface: name, as: await placeOf(nic, libvirt), is }
+      }),
+    )
+  }
+
+  return {
+    lookAtVm: uuid =>
+      look(`look at VM ${uuid}`, async libvirt => {
+        const domain = await lookup(libvirt, uuid)
+        if (!domain) return undefined
+        const [state, definition, ports] = await Promise.all([
+          domain.getState(),
+          definitionOf(domain, libvirt, options),
+          portsOf(domain, libvirt),
+        ])
+        return {
+          uuid: domain.uuid,
+          name: domain.name,
+          state: observed(state),
+          changed_at: changedAt(uuid),
+          ...(definition ? { definition } : {}),
+          ports,
+          pending: definition ? await pendingParts(domain).catch(ifStopped) : [],
+        }
+      }),
+    mendPorts: (uuid, macs) =>
+      look(`mend the ports of VM ${uuid}`, async libvirt => {
+        const domain = await lookup(libvirt, uuid)
+        if (!domain) throw new HypervisorError('VmNotFound', `there is no VM ${uuid}`)
+        const isMeant = ({ mac }: { mac: string }) => macs === undefined || macs.some(one => one.toLowerCase() === mac)
+        const bent = (await portsOf(domain, libvirt)).filter(port => isMeant(port) && !isRight(port))
+        const mended: string[] = []
+        for (const { mac, interface: name, as, is } of bent) {
+          if (as.bridge !== is.bridge) continue
+          await switchPorts.setTag(name, as.vlan_id)
+          mended.push(mac)
+        }
+        return { mended, pending: bent.map(({ mac }) => mac).filter(mac => !mended.includes(mac)) }
+      }),
+  }
+}
+
+/** The words of listings (vms.ts). */
+function observed({ state, reason }: Awaited<ReturnType<Domain['getState']>>): string {
+  if (state === 'crashed' || (state === 'shutoff' && reason === 'crashed')) return 'failed'
+  return state === 'shutoff' || state === 'nostate' ? 'stopped' : 'running'
+}
+
+const isRight = ({ as, is }: FoundVm['ports'][0]) => as.bridge === is.bridge && as.vlan_id === is.vlan_id
+
+/** Where a running VM's NIC is plugged in, through its network if it is on one. */
+async function placeOf({ network, bridge, vlan }: ReadNic, libvirt: Libvirt): Promise<PortPlace> {
+  if (network === undefined) return { bridge: bridge ?? null, vlan_id: vlan ?? null }
+  const found = await findNetwork(libvirt, network)
+  const is = found ? readNetwork(await found.getXml()) : {}
+  return { bridge: is.bridge ?? bridge ?? null, vlan_id: is.vlan ?? vlan ?? null }
+}
+
+/** Undefined for a VM that Muster did not make, or not completely. */
+async function definitionOf(
+  domain: Domain,
+  libvirt: Libvirt,
+  options: DeviceParts['options'],
+): Promise<FoundDefinition | undefined> {
+  try {
+    const shape = await shapeOf(domain, libvirt, options)
+    return {
+      ram: shape.memory_mib,
+      vcpus: shape.vcpus,
+      autoboot: shape.autoboot,
+      alias: shape.alias ?? null,
+      owner_uuid: shape.owner_uuid ?? null,
+      cpu_cap: shape.cpu_cap ?? null,
+      quota: shape.quota_gib ?? null,
+      tags: shape.tags,
+      disks: shape.disks.map(({ volume: _, ...disk }) => disk),
+      nics: shape.nics,
+    }
+  } catch (error) {
+    if (error instanceof HypervisorError) return undefined
+    throw error
+  }
+}
+
+/** It stopped while it was looked at. */
+function ifStopped(error: unknown): string[] {
+  if (error instanceof LibvirtError) return []
+  throw error
+}
