@@ -107,8 +107,11 @@ const cases: Case[] = [
   },
 ]
 
+const forgetful = 'what is known of a VM survives an agent that dies while libvirt brings the VM back'
+
 if (missing) {
   for (const { task, claim } of cases) test.skip(`${task}: ${claim}`, missing)
+  test.skip(forgetful, missing)
 } else {
   test.before(async () => {
     await daemon.start()
@@ -145,6 +148,51 @@ if (missing) {
       },
       { limitMs: 60_000 },
     )
+  }
+  test(forgetful, dyingInTheMiddle, { limitMs: 60_000 })
+}
+
+/** The definition of then has come back, its metadata with it, and nobody has written yet what is known now. */
+async function dyingInTheMiddle(): Promise<void> {
+  const node = await simulatedNode()
+  const spec = vmSpec({ alias: 'old' })
+  const { uuid } = spec
+  try {
+    for (const isTaken of [true, false]) {
+      await hypervisor.defineVm(spec, { taskId: randomUUID() })
+      await take(uuid, name)
+      const then = await hypervisor.shapeOf(uuid)
+      const now = { ...then, memory_mib: then.memory_mib + 32, alias: 'new', customer_metadata: { key: 'value' } }
+      await hypervisor.reshapeVm(uuid, { ...now, tags: { role: 'web' } }, { parts: [] })
+      const wanted = offer('machine_rollback_snapshot', { uuid, snapshot_name: name })
+      let isReached = false
+      const rollbackSnapshot = async () => {
+        await (await (await keeper.lookupDomainByUuid(uuid)).lookupSnapshot(name)).revert()
+        isReached = true
+        return new Promise<never>(() => {})
+      }
+      const first = await node.agent({ through: () => Object.assign(Object.create(hypervisor), { rollbackSnapshot }) })
+      await first.executor.accept(wanted)
+      await eventually(() => isReached, { what: 'the rollback', everyMs: 2 })
+      await first.kill()
+      // Taken up again, or ended by its owner meanwhile: then it is taken back.
+      if (!isTaken) node.owner.answer = () => ({ go: false })
+      const second = await node.agent({ through: () => hypervisor })
+      second.executor.resume()
+      if (isTaken) await node.owner.end(wanted.id)
+      const known = async () => {
+        const { memory_mib, alias, tags, customer_metadata } = await hypervisor.shapeOf(uuid)
+        return JSON.stringify([memory_mib, alias, tags, customer_metadata])
+      }
+      const expected = JSON.stringify([then.memory_mib, 'new', { role: 'web' }, { key: 'value' }])
+      await eventually(async () => (await known()) === expected, { what: `${await known()} becoming ${expected}` })
+      await second.kill()
+      await hypervisor.removeVm(uuid)
+      node.owner.answer = () => ({ go: true })
+    }
+  } finally {
+    await hypervisor.removeVm(uuid)
+    await node.remove()
   }
 }
 
