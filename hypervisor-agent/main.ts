@@ -23,7 +23,6 @@ async function run(): Promise<void> {
   const { natsServers, natsSeedFile } = config
   // Ready means: state and hypervisor are there. NATS may come later, and an agent does not wait for it to be called started.
   await manager.ready(`hypervisor ${config.hypervisor} answers; connecting to ${natsServers.join(', ')}`)
-  log.info({ servers: natsServers, hypervisor: config.hypervisor }, 'connecting to NATS')
   const connections: NatsConnection[] = []
   const stopWatching = manager.watch(async () => {
     await Promise.all(nodes.slice(0, 1).map(node => settled(node.hypervisor.ping())))
@@ -58,6 +57,7 @@ async function run(): Promise<void> {
     })
   }
 
+  log.info({ servers: natsServers, hypervisor: config.hypervisor }, 'connecting to NATS')
   const connect = async (serverUuid: string): Promise<NatsConnection> => {
     const seedFile = natsSeedFile?.replaceAll('{uuid}', serverUuid)
     const nc = await connectNats({

@@ -12,12 +12,12 @@ const test = suite('mailbox')
 const log = { info: () => {}, warn: () => {}, error: (fields: object, text: string) => console.error(text, fields) }
 
 test("another's write that is told while an answer is worked out is in the next answer", async () => {
-  let stored = { value: { count: 1 }, revision: 1 }
+  let stored = { value: { count: 1, recent: [] }, revision: 1 }
   let mailboxes: Mailboxes
   const decide = (_kind: string, _id: string, record: ActorRecord | undefined): Decision => {
     // Told in the middle of the first answer, which writes nothing.
     if (stored.revision === 1) {
-      stored = { value: { count: 2 }, revision: 2 }
+      stored = { value: { count: 2, recent: [] }, revision: 2 }
       mailboxes.seen('vm', 'a', 2)
     }
     return { record, puts: [], waitFor: [], reply: { value: record?.count } }
