@@ -27,7 +27,7 @@ import {
   sysinfoOf,
 } from './projections.ts'
 import { rounds } from './rounds.ts'
-import { gathered } from './unreserved.ts'
+import { gathered, inPages } from './unreserved.ts'
 
 export interface NatsBackendOptions {
   nc: NatsConnection
@@ -100,9 +100,9 @@ export async function openNatsBackend({ nc, sender, warn }: NatsBackendOptions):
     },
   })
 
-  const left = gathered(uuids =>
-    ask(subject.allocator('capacity'), { servers: uuids }, { deadlineMs: 2_000, absentMs: 0 }),
-  )
+  const capacity = (limits: Partial<RequestOptions> = {}) =>
+    inPages(uuids => ask(subject.allocator('capacity'), { servers: uuids }, limits))
+  const left = gathered(capacity({ deadlineMs: 2_000, absentMs: 0 }))
   return {
     call: (kind, id, verb, params, options: CallOptions = {}) => {
       const { key, reqId, deadlineMs } = options
@@ -157,7 +157,10 @@ export async function openNatsBackend({ nc, sender, warn }: NatsBackendOptions):
     },
     // A claim that is asked for twice is taken twice, so whoever hears the question hears it once.
     allocate: question => ask(subject.allocator('choose'), question, { deadlineMs: 10_000, attemptMs: 10_000 }),
-    capacity: servers => ask(subject.allocator('capacity'), { servers }),
+    capacity: async uuids => {
+      if (!uuids) await servers.barrier()
+      return capacity()(uuids ?? [...servers.entries()].map(([uuid]) => uuid))
+    },
     left,
     whole: rounds(async uuids => {
       const [told] = await Promise.all([left(uuids), servers.barrier(), inventory.barrier(), vms.barrier()])

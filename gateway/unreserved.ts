@@ -9,6 +9,23 @@ type Ask = (serverUuids: string[]) => Promise<Outcome<Capacities>>
 
 const nothing: Capacities = { capacities: {}, ratios: {}, errors: {} }
 
+/** Servers that one question names: the answer, about 150 bytes for each, must fit a message. */
+export const CAPACITY_PAGE = 2_000
+
+/** Asks about so many servers in as many questions as it takes. */
+export function inPages(ask: Ask): Ask {
+  return async uuids => {
+    const pages: string[][] = [uuids.slice(0, CAPACITY_PAGE)]
+    for (let at = CAPACITY_PAGE; at < uuids.length; at += CAPACITY_PAGE) pages.push(uuids.slice(at, at + CAPACITY_PAGE))
+    const all: Capacities = { capacities: {}, ratios: {}, errors: {} }
+    for (const outcome of await Promise.all(pages.map(ask))) {
+      if ('error' in outcome) return outcome
+      for (const part of ['capacities', 'ratios', 'errors'] as const) Object.assign(all[part], outcome.value[part])
+    }
+    return { value: all }
+  }
+}
+
 /** Asks once for all who ask together. Never rejects. */
 export function gathered(ask: Ask): (serverUuids: readonly string[]) => Promise<Capacities> {
   return rounds(async questions => {

@@ -18,7 +18,7 @@ export interface AllocatorOptions {
 }
 
 /** Resolves when it answers. */
-export async function startAllocator(options: AllocatorOptions): Promise<{ fleet: Fleet; stop(): void }> {
+export async function startAllocator(options: AllocatorOptions): Promise<{ fleet: Fleet; stop(): Promise<void> }> {
   const { nc, knobs, allocatorId, warn } = options
   const fleet = await openFleet(nc, knobs, warn)
   const failed = (error: unknown) => warn('a question failed', error)
@@ -31,8 +31,8 @@ export async function startAllocator(options: AllocatorOptions): Promise<{ fleet
   const stopServing = serve({ nc, allocatorId, fleet, place, decisions, settings: { defaults, minDisk }, failed })
   return {
     fleet,
-    stop: () => {
-      stopServing()
+    stop: async () => {
+      await stopServing()
       fleet.close()
     },
   }

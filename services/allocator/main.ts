@@ -50,7 +50,7 @@ async function run(config: Config): Promise<void> {
     setTimeout(() => process.exit(1), STOP_LIMIT_MS).unref()
     await withdraw()
     stopMetrics()
-    allocator.stop()
+    await allocator.stop()
     await nc.drain()
     log.info({}, 'stopped')
     process.exit(0)

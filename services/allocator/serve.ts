@@ -27,8 +27,8 @@ const Explain = v.object({ id: v.string(), server_uuid: v.optional(v.string()) }
 /** A page of the fleet: servers from this place on. */
 const Page = v.object({ offset: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0)), 0) })
 
-/** Returns how to stop. */
-export function serve({ nc, allocatorId, fleet, place, decisions, settings, failed }: ServeParts): () => void {
+/** Returns how to stop: what was asked before is answered first. */
+export function serve({ nc, allocatorId, fleet, place, decisions, settings, failed }: ServeParts): () => Promise<void> {
   const calls: Record<AllocatorCall, (payload: unknown) => Promise<Reply>> = {
     choose: checked(AllocationQuestion, question => place(question as unknown as Question)),
     capacity: checked(Capacity, async ({ servers }) => {
@@ -51,6 +51,7 @@ export function serve({ nc, allocatorId, fleet, place, decisions, settings, fail
       return false
     }
   }
+  const underWay = new Set<Promise<void>>()
   const subscriptions = (Object.keys(calls) as AllocatorCall[]).map(call =>
     nc.subscribe(subject.allocator(call), {
       // Everybody hears of a decision, and the one that made it answers.
@@ -67,18 +68,27 @@ export function serve({ nc, allocatorId, fleet, place, decisions, settings, fail
           }
           return calls[call](payload)
         }
-        answer().then(
-          reply => message.respond(encode(reply)),
-          error => {
+        const send = (reply: Reply) => void message.respond(encode(reply))
+        const answering = answer()
+          .catch(error => {
             failed(error)
-            message.respond(encode({ error: rejection('ServiceUnavailableError', 'The fleet cannot be read now') }))
-          },
-        )
+            return { error: rejection('ServiceUnavailableError', 'The fleet cannot be read now') }
+          })
+          .then(send)
+          .catch(error => {
+            failed(error)
+            send({ error: rejection('InternalError', 'The answer is larger than a message may be') })
+          })
+          // The connection is gone: nobody can be told.
+          .catch(failed)
+          .finally(() => underWay.delete(answering))
+        underWay.add(answering)
       },
     }),
   )
-  return () => {
-    for (const subscription of subscriptions) subscription.unsubscribe()
+  return async () => {
+    await Promise.all(subscriptions.map(subscription => subscription.drain()))
+    await Promise.all(underWay)
   }
 }
 

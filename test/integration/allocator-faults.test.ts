@@ -80,7 +80,8 @@ test(
     const kill = async (asked: Promise<Answered>) => {
       const answer = await asked
       // In the middle: it has answered one, and the others wait for it.
-      if (answer.id?.startsWith(doomedId)) await (killed ??= doomed.kill('SIGKILL'))
+      if (answer.id?.startsWith(doomedId)) killed ??= doomed.kill('SIGKILL')
+      await killed
       return answer
     }
     const asked = Array.from({ length: 100 }, (_, n) => kill(n % 2 === 0 ? ask(ram) : askBriefly(ram, briefMs)))

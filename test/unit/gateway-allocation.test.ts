@@ -1,6 +1,6 @@
 /** Placement over REST: what is refused before anybody is asked, what is asked, and how decisions are shown. */
 import * as assert from 'uvu/assert'
-import { gathered } from '../../gateway/unreserved.ts'
+import { CAPACITY_PAGE, gathered, inPages } from '../../gateway/unreserved.ts'
 import { fakeGateway as gateway, OTHER_SERVER, SERVER } from '../fake-backend.ts'
 import { suite } from '../suite.ts'
 
@@ -177,6 +177,23 @@ test('figures asked for together are asked for once, and a broken answer shows n
   assert.equal(asked, [['a', 'b']])
   assert.equal([one, other.capacities['a']?.ram], [other, 2])
   assert.equal((await left(['a'])).capacities, {})
+})
+
+test('figures of a large fleet are asked for in pages, of which one that fails fails all', async () => {
+  const asked: number[] = []
+  const figures = { cpu: 1, ram: 2, disk: 3 }
+  const capacities = inPages(async uuids => {
+    asked.push(uuids.length)
+    if (uuids.includes('missing')) return { error: { code: 'ServiceUnavailableError', message: 'gone' } }
+    return { value: { capacities: Object.fromEntries(uuids.map(uuid => [uuid, figures])), ratios: {}, errors: {} } }
+  })
+  const uuids = Array.from({ length: 2 * CAPACITY_PAGE + 1 }, (_, n) => String(n))
+  const all = await capacities(uuids)
+  assert.equal(asked, [CAPACITY_PAGE, CAPACITY_PAGE, 1])
+  assert.equal('value' in all && Object.keys(all.value.capacities), uuids)
+  assert.ok('error' in (await capacities([...uuids, 'missing'])))
+  assert.equal(await capacities([]), { value: { capacities: {}, ratios: {}, errors: {} } })
+  assert.is(asked.at(-1), 0)
 })
 
 test.run()
