@@ -1,5 +1,5 @@
 /**
- * What a migration could not remove because a node did not answer: its tasks are ordered again, a minute apart, until they end well. They
+ * What a migration could not remove because a node did not answer: its tasks are ordered again, at most a minute apart, until they end well. They
  * are marked with their migration, so they can do no harm to what came after; no new migration begins before they are gone.
  */
 import type { Leftover, Migration } from '../contract/migration.ts'
@@ -7,7 +7,8 @@ import type { VmContext } from '../contract/vm.ts'
 import type { Effect } from '../effects.ts'
 import type { VmEvent } from './events.ts'
 
-export const LEFTOVERS_EVERY_MS = 60_000
+/** Pauses between two tries double from the first to the second. */
+const PAUSE_MS = { first: 1_000, longest: 60_000 } as const
 
 /** Each kind numbers its tasks apart from the migration's own steps, and from the others. */
 const NUMBERS: Record<Leftover['task'], number> = {
@@ -32,15 +33,17 @@ export function leave(
   return [...leftovers, { ...one, task_id: null, migration: task_id, ordered: NUMBERS[one.task] << 24 }]
 }
 
-export const leftoversTimer = (at: number): Effect => ({
-  type: 'set_timer',
-  name: 'leftovers',
-  at: at + LEFTOVERS_EVERY_MS,
-  event: { type: 'clear_leftovers' },
-})
+/** For those that are to be ordered again. */
+export function leftoversTimer(at: number, leftovers: Leftover[]): Effect[] {
+  const pauses = leftovers
+    .filter(({ task_id }) => task_id === null)
+    .map(({ ordered }) => Math.min(PAUSE_MS.longest, PAUSE_MS.first * 2 ** Math.min(10, ordered & 0xffffff)))
+  if (pauses.length === 0) return [{ type: 'cancel_timer', name: 'leftovers' }]
+  return [{ type: 'set_timer', name: 'leftovers', at: at + Math.min(...pauses), event: { type: 'clear_leftovers' } }]
+}
 
 /** Orders those of which no task is under way. */
-export function clearLeftovers(context: VmContext, { at }: { at: number }) {
+export function clearLeftovers(context: VmContext) {
   const effects: Effect[] = []
   const leftovers = (context.leftovers ?? []).map(one => {
     if (one.task_id !== null) return one
@@ -50,7 +53,7 @@ export function clearLeftovers(context: VmContext, { at }: { at: number }) {
     effects.push({ type: 'send', kind: 'cn', id: one.server_uuid, verb: 'task_add', params })
     return { ...one, ordered, task_id }
   })
-  return { context: { leftovers }, effects: effects.length > 0 ? [...effects, leftoversTimer(at)] : effects }
+  return { context: { leftovers }, effects }
 }
 
 /** The end of one's task, or its refusal; undefined where the event is about something else. */
@@ -63,15 +66,9 @@ export function leftoverEnded(context: VmContext, event: VmEvent) {
   const isGone = event.type === 'refused' && GONE.has(event.rejection.code)
   const isDone = isGone || (event.type === 'task_ended' && event.status === 'complete')
   const others = (context.leftovers ?? []).filter(other => other !== one)
-  const again: Effect[] = isDone
-    ? others.length > 0
-      ? []
-      : [{ type: 'cancel_timer', name: 'leftovers' }]
-    : [leftoversTimer(event.at)]
-  return {
-    context: { leftovers: isDone ? others : [...others, { ...one, task_id: null }] },
-    effects: [...again, { type: 'reply' as const, value: {} }] satisfies Effect[],
-  }
+  const leftovers = isDone ? others : [...others, { ...one, task_id: null }]
+  const effects: Effect[] = [...leftoversTimer(event.at, leftovers), { type: 'reply', value: {} }]
+  return { context: { leftovers }, effects }
 }
 
 const GONE: ReadonlySet<string> = new Set(['ServerDeleted', 'ResourceNotFound'])

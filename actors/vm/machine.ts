@@ -107,6 +107,7 @@ const states = setup({
       event.server_uuid === (context.server_uuid || event.server_uuid) &&
       isLater(context, event) &&
       (params.state === undefined || observedOf(event.vm.state) === params.state),
+    mustWait: ({ context, event }) => event.type === 'adopt' && event.idle === true && context.operation !== null,
     isFromNode: ({ context, event }) => event.type === 'adopt' && event.server_uuid === context.server_uuid,
     isGone: ({ context, event }) =>
       event.type === 'vanished' && event.server_uuid === context.server_uuid && isLater(context, event),
@@ -349,10 +350,20 @@ function reportedTargets(state: Settled | 'absent') {
 function adoptions() {
   return [
     {
+      guard: 'mustWait' as const,
+      actions: [effect('refuse', () => [{ type: 'reject' as const, rejection: rejection('VmBusy') }])],
+    },
+    {
       guard: 'isFromNode' as const,
       actions: [
         states.assign(({ context, event }) =>
-          event.type === 'adopt' ? { ...adopted(context, event.wanted), modified_at: event.at } : {},
+          event.type === 'adopt'
+            ? {
+                ...adopted(context, event.wanted),
+                ...(event.ordered ? { discovered: false } : {}),
+                modified_at: event.at,
+              }
+            : {},
         ),
         effect('done', done),
       ],

@@ -103,14 +103,17 @@ export function startMigration(context: VmContext): Move {
     forced: false,
     failure: null,
   }
-  return order(context, migration, 'examine')
+  const move = order(context, migration, 'examine')
+  // Who asked is answered with the caller's task.
+  return { ...move, effects: move.effects.filter(({ type }) => type !== 'reply') }
 }
 
 /** What an event means to the migration under way; null: nothing. */
 export function proceed(context: VmContext, event: VmEvent): Move | null {
   const move = moveOf(context, event)
-  const isMore = move?.context.leftovers !== undefined && move.context.leftovers !== context.leftovers
-  return move && isMore ? { ...move, effects: [...move.effects, leftoversTimer(event.at)] } : move
+  const { leftovers } = move?.context ?? {}
+  if (!move || leftovers === undefined || leftovers === context.leftovers) return move
+  return { ...move, effects: [...move.effects, ...leftoversTimer(event.at, leftovers)] }
 }
 
 function moveOf(context: VmContext, event: VmEvent): Move | null {

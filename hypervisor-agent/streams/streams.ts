@@ -36,6 +36,8 @@ const waitingMax = 256
 /** Connections that have not shown a token yet, and how long they have for it, ms. */
 const strangersMax = 64
 const introductionMs = 10_000
+/** How long closing waits for what was cut off, ms. */
+const closeLimitMs = 500
 const tokenForm = /^[0-9a-f]{64}$/
 
 export function openStreams({ host, port }: StreamsOptions): Streams {
@@ -124,7 +126,9 @@ export function openStreams({ host, port }: StreamsOptions): Streams {
       waiting.clear()
       const served = [...open.values()]
       for (const { socket } of served) socket.destroy()
-      await Promise.all(served.map(({ ended }) => ended))
+      const all = Promise.all(served.map(({ ended }) => ended))
+      // One that hangs in the hypervisor ends with the process.
+      await Promise.race([all, new Promise(resolve => setTimeout(resolve, closeLimitMs).unref())])
       const server = await listening?.catch(() => undefined)
       server?.close()
     },

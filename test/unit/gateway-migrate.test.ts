@@ -21,7 +21,7 @@ for (const action of ['migrate', 'begin']) {
     const { status, body: answered } = await ask('POST', path, { body })
     const [call] = backend.calls
     assert.equal([status, call?.kind, call?.id, call?.verb], [200, 'vm', VM, 'migrate'])
-    const { task_id, params } = call?.params as { task_id: string; params: Record<string, unknown> }
+    const { task_id, params } = (call?.params ?? {}) as { task_id: string; params: Record<string, unknown> }
     const { token, ...rest } = params
     assert.is(task_id, answered.id)
     assert.match(String(token), /^[0-9a-f]{64}$/)

@@ -99,7 +99,9 @@ export function migrationWorld({ running = true } = {}): World {
 export function migrate(world: World, params: Record<string, unknown> = {}, task_id = MIGRATION): void {
   const { server_uuid } = world.context()
   const target_server_uuid = server_uuid === SOURCE ? TARGET : SOURCE
-  world.fleet.command('vm', VM, 'migrate', { task_id, params: { target_server_uuid, token: TOKEN, ...params } })
+  const order = { task_id, params: { target_server_uuid, token: TOKEN, ...params } }
+  const reply = world.fleet.command('vm', VM, 'migrate', order)
+  if (!('value' in reply) || (reply.value as { id: string }).id !== task_id) throw new Error(JSON.stringify(reply))
   world.fleet.settle()
 }
 

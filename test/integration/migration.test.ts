@@ -1,0 +1,210 @@
+/**
+ * Migrations between real agents over a real NATS, with every fault at every step: a refusal, a refusal after the effect, the death of
+ * either agent, an abort, the death of the actor host. Each ends with the VM on one server, running, with its disk as it was, and with
+ * nothing on the other; two copies never run.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import * as assert from 'uvu/assert'
+import type { Hypervisor } from '../../hypervisor-agent/hypervisor.ts'
+import { projectDir } from '../../scripts/config.ts'
+import { type Caller, createCaller } from '../../services/nats/caller.ts'
+import { connectNats, type NatsConnection } from '../../services/nats/connect.ts'
+import { provision } from '../../services/nats/provision.ts'
+import { startNats, type TestNats } from '../nats.ts'
+import { suite } from '../suite.ts'
+import { migrationPair, type Pair, type PairNode } from './migration-pair.ts'
+
+const test = suite('migration between agents')
+
+/** Each step by the call of the hypervisor that it cannot do without. */
+const steps: { step: string; at: 'source' | 'target'; call: keyof Hypervisor }[] = [
+  { step: 'examine', at: 'source', call: 'shapeOf' },
+  { step: 'receive', at: 'target', call: 'defineVm' },
+  { step: 'stop', at: 'source', call: 'powerOff' },
+  { step: 'hold', at: 'source', call: 'holdVm' },
+  { step: 'read', at: 'source', call: 'readDisk' },
+  { step: 'write', at: 'target', call: 'writeDisk' },
+  { step: 'adopt', at: 'target', call: 'completeVm' },
+  { step: 'start', at: 'target', call: 'startVm' },
+  { step: 'finish', at: 'target', call: 'reshapeVm' },
+  { step: 'remove', at: 'source', call: 'removeVm' },
+]
+const afterCommit = ['finish', 'remove']
+
+let nats: TestNats
+let admin: NatsConnection
+let host: ChildProcess | undefined
+let caller: Caller
+const undo: (() => unknown)[] = []
+const pairs = new Map<string, Pair>()
+
+async function connect(inboxOwner: string): Promise<NatsConnection> {
+  const nc = await connectNats({ servers: nats.urls, name: inboxOwner, inboxOwner })
+  undo.push(() => nc.close())
+  return nc
+}
+
+function startHost(): void {
+  host = spawn(process.execPath, ['--import', 'tsx', join(projectDir, 'services/actor-host/main.ts')], {
+    cwd: projectDir,
+    env: { PATH: process.env['PATH'], NATS_URL: nats.url, METRICS_PORT: 'off', LOG_LEVEL: 'fatal' },
+    stdio: 'ignore',
+  })
+}
+
+async function killHost(): Promise<void> {
+  if (!host || host.exitCode !== null || host.signalCode !== null) return
+  const gone = once(host, 'exit')
+  host.kill('SIGKILL')
+  await gone
+}
+
+test.before(async () => {
+  nats = await startNats()
+  admin = await connect('admin')
+  await provision(admin)
+  startHost()
+  caller = createCaller(await connect('gateway'), `test-${randomUUID()}`)
+  const made = steps.map(async ({ step }) =>
+    pairs.set(step, await migrationPair({ nc: admin, caller, connect }, `what ${step} must not lose`)),
+  )
+  await Promise.all(made)
+})
+test.after(async () => {
+  for (const pair of pairs.values()) await pair.stop()
+  await killHost()
+  for (const step of undo.reverse()) await step()
+  await nats?.stop()
+})
+
+/** What holds after every migration, however it went. Answers whether the VM moved. */
+async function inOrder(step: string, from: string, id: string): Promise<boolean> {
+  const pair = pairs.get(step) as Pair
+  await pair.rest()
+  const [here, there] = [await pair.source(), await pair.target()]
+  const { failure, tags } = await pair.context()
+  const isMoved = here.uuid !== from
+  const told = `${step}: ${isMoved ? 'moved' : 'stayed'}, ${failure?.code}`
+  const guest = here.hypervisor.world.guest(pair.vm)
+  assert.equal(
+    [guest?.state, guest?.held ?? null, guest?.incoming ?? false, guest?.spec.autoboot],
+    ['running', null, false, true],
+    told,
+  )
+  assert.is(here.hypervisor.world.content(pair.vm).disk, `what ${step} must not lose`, told)
+  assert.equal(guest?.spec.customer_metadata, { color: 'green' })
+  assert.equal(tags, { role: 'web' })
+  assert.is(there.hypervisor.world.guest(pair.vm), undefined, `${told}: a copy is left`)
+  assert.is(await pair.state(), 'running', told)
+  const task = await pair.task(id)
+  assert.is(task?.status, isMoved ? 'complete' : 'failure', told)
+  assert.equal(pair.doubled, [], told)
+  return isMoved
+}
+
+type Hit = (pair: Pair, node: PairNode, call: keyof Hypervisor) => Promise<{ id: string }>
+
+/** The fault at every step, each on a pair of its own, all at once. */
+async function atEveryStep(hit: Hit): Promise<Record<string, boolean>> {
+  const ends = steps.map(async ({ step, at, call }) => {
+    const pair = pairs.get(step) as Pair
+    const from = (await pair.source()).uuid
+    const { id } = await hit(pair, await pair[at](), call)
+    return [step, await inOrder(step, from, id)] as const
+  })
+  return Object.fromEntries(await Promise.all(ends))
+}
+
+const limit = { limitMs: 90_000 }
+const stays = Object.fromEntries(steps.map(({ step }) => [step, afterCommit.includes(step)]))
+const moves = Object.fromEntries(steps.map(({ step }) => [step, true]))
+
+test(
+  'without a fault every VM arrives',
+  async () => {
+    assert.equal(await atEveryStep(async pair => ({ id: await pair.migrate() })), moves)
+  },
+  limit,
+)
+
+for (const when of ['before', 'after'] as const) {
+  test(
+    `a step that fails ${when} its effect is taken back, or done later where the VM is the target's already`,
+    async () => {
+      const ends = await atEveryStep(async (pair, node, call) => {
+        node.hypervisor.faults.add({ call, when, times: 1, fail: 'HypervisorError' })
+        return { id: await pair.migrate() }
+      })
+      assert.equal(ends, stays)
+    },
+    limit,
+  )
+}
+
+for (const who of ['source', 'target'] as const) {
+  test(
+    `the ${who}'s agent dies at every step and another takes over`,
+    async () => {
+      await atEveryStep(async (pair, node, call) => {
+        const dying = await pair[who]()
+        const gate = node.gate(call)
+        const id = await pair.migrate()
+        await gate.reached
+        await dying.kill()
+        gate.open()
+        await dying.start()
+        return { id }
+      })
+    },
+    limit,
+  )
+}
+
+test(
+  'an abort at every step takes it back, unless the VM is the target\u2019s already',
+  async () => {
+    const ends = await atEveryStep(async (pair, node, call) => {
+      const gate = node.gate(call)
+      const id = await pair.migrate()
+      await gate.reached
+      await caller.call('vm', pair.vm, 'migrate_abort', { force: false })
+      gate.open()
+      return { id }
+    })
+    assert.equal(ends, stays)
+  },
+  limit,
+)
+
+test(
+  'the actor host dies at every step, and another goes on where it was',
+  async () => {
+    let arrived = 0
+    let go = () => {}
+    const restarted = new Promise<void>(resolve => {
+      go = resolve
+    })
+    const ends = await atEveryStep(async (pair, node, call) => {
+      const gate = node.gate(call)
+      const id = await pair.migrate()
+      await gate.reached
+      arrived += 1
+      if (arrived === steps.length) {
+        // Nothing is handed over: its leases lapse.
+        await killHost()
+        startHost()
+        go()
+      }
+      await restarted
+      gate.open()
+      return { id }
+    })
+    assert.equal(ends, moves)
+  },
+  limit,
+)
+
+test.run()
