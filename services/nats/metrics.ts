@@ -23,11 +23,10 @@ export function answerMetrics(nc: NatsConnection, collect: () => Promise<unknown
   const subscription = nc.subscribe(subject.metrics(), {
     callback: (error, message) => {
       if (error) return
-      // Not to be had for a moment: the scrape is without this process, and the next one has it again.
-      collect().then(
-        metrics => message.respond(encode({ value: metrics })),
-        () => {},
-      )
+      // Not to be had for a moment, or the connection is being closed: the scrape is without this process, and the next one has it again.
+      collect()
+        .then(metrics => void message.respond(encode({ value: metrics })))
+        .catch(() => {})
     },
   })
   return () => subscription.unsubscribe()

@@ -2,7 +2,9 @@
 import * as assert from 'uvu/assert'
 import { createGatewayMetrics } from '../../gateway/metrics.ts'
 import { createHostMetrics } from '../../services/actor-host/metrics.ts'
-import { type Metric, metricsText } from '../../services/nats/metrics.ts'
+import type { Msg, NatsConnection } from '../../services/nats/connect.ts'
+import { answerMetrics, type Metric, metricsText } from '../../services/nats/metrics.ts'
+import { eventually } from '../eventually.ts'
 import { suite } from '../suite.ts'
 
 const test = suite('metrics')
@@ -110,6 +112,28 @@ test('metrics of one name from several processes stand together, and labels are 
     text,
     '# HELP m two\\nlines\n# TYPE m counter\nm{instance="a"} 1\nm{instance="b\\"\\\\\\n"} 1\n\n# HELP n \n# TYPE n gauge\nn +Inf\n',
   )
+})
+
+test('a scrape that meets a process on its way out does not end it with an error', async () => {
+  let asked = (_: null, __: Msg) => {}
+  const subscribe = (_: string, { callback }: { callback: typeof asked }) => {
+    asked = callback
+    return { unsubscribe: () => {} }
+  }
+  let tried = false
+  const respond = () => {
+    tried = true
+    throw new Error('the connection is draining')
+  }
+  const unhandled: unknown[] = []
+  const note = (error: unknown) => void unhandled.push(error)
+  process.on('unhandledRejection', note)
+  answerMetrics({ subscribe } as unknown as NatsConnection, async () => [])
+  asked(null, { respond } as unknown as Msg)
+  await eventually(() => tried, { what: 'an answer' })
+  await new Promise(resolve => setTimeout(resolve, 10))
+  process.off('unhandledRejection', note)
+  assert.equal(unhandled, [])
 })
 
 test.run()
