@@ -3,6 +3,8 @@ import { openApiRow } from './openapi.ts'
 import { agentRows } from './routes/agents.ts'
 import { allocationRows } from './routes/allocation.ts'
 import { bootRows } from './routes/boot.ts'
+import { dockerRows } from './routes/docker.ts'
+import { driftRows } from './routes/drift.ts'
 import { eventRows } from './routes/events.ts'
 import { hostRows } from './routes/hosts.ts'
 import { imageRows } from './routes/images.ts'
@@ -36,6 +38,7 @@ export function routes(version: string, self: Self = nobody(version)): AnyRow[] 
     ...serverRows,
     ...serverNodeRows,
     ...serverStatusRows,
+    ...driftRows,
     ...serverChangeRows,
     ...bootRows,
     ...platformRows,
@@ -46,6 +49,7 @@ export function routes(version: string, self: Self = nobody(version)): AnyRow[] 
     ...vmRows,
     ...snapshotRows,
     ...vmImageRows,
+    ...dockerRows,
     ...allocationRows,
     ...taskRows,
     ...hostRows,

@@ -11,6 +11,7 @@ import { abortable, childOf, pause, within } from './abort.ts'
 import { defaultInstallerDir, openAgents } from './agents/agents.ts'
 import { answerRead } from './answer-read.ts'
 import { openExecutor, vmLane } from './executor.ts'
+import { openGuestStreams } from './guest-streams/guest-streams.ts'
 import { unhealthy } from './health.ts'
 import { type Hypervisor, HypervisorError } from './hypervisor.ts'
 import { imageMaxBytes, openImages } from './images/images.ts'
@@ -80,6 +81,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     ...(options.imageService ? { service: options.imageService } : {}),
   })
   const streams = openStreams(options.streams ?? { host: '127.0.0.1', port: 0 })
+  const guestStreams = openGuestStreams(streams, hypervisor)
   const agents = await openAgents({
     stateDir,
     installerDir: options.agentInstallDir ?? defaultInstallerDir,
@@ -91,6 +93,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     images,
     agents,
     receptions: openReceptions(streams, hypervisor),
+    guestStreams,
     sysinfo: async hypervisor =>
       withAgents(await takeSysinfo(serverUuid, hypervisor, options.tools), await agents.installed()),
     history: () => [...journal.history(), ...journal.open().filter(({ offer }) => !journal.remembered(offer.id))],
@@ -234,6 +237,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       executor.stop()
       reporter.stop()
       stopping.abort(new Error('the agent stops'))
+      guestStreams.close()
       await streams.close()
       await journal.settled()
     },

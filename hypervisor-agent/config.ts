@@ -36,6 +36,8 @@ export interface AgentConfig {
   imageMaxBytes: number
   /** Absent: scripts of callers are not run. `user`: as whom, if not as the agent's own. */
   execute?: { user?: string }
+  /** Container images may be built here: what a Dockerfile runs, runs on this node. */
+  dockerBuild: boolean
   /** Program and arguments that reboot the host. */
   rebootCommand?: string[]
   logLevel: string
@@ -73,6 +75,7 @@ export function agentConfig(env: Readonly<Record<string, string | undefined>> = 
     ...(s.NIC_TAGS ? { nicTags: s.NIC_TAGS } : {}),
     agentInstallDir: s.AGENT_INSTALL_DIR,
     ...(s.AGENT_INSTALL_ALLOW ? { agentInstallAllow: s.AGENT_INSTALL_ALLOW } : {}),
+    dockerBuild: s.DOCKER_BUILD === 'on',
     streams: { host: s.STREAM_ADDRESS, port: s.STREAM_PORT },
     imageMaxBytes: s.IMAGE_MAX_GIB * 1024 ** 3,
     ...(s.IMGAPI_URL ? { imageService: s.IMGAPI_URL } : {}),
@@ -177,6 +180,7 @@ const Settings = v.pipe(
     EXECUTE_USER: v.optional(
       v.pipe(v.string(), v.regex(/^[A-Za-z_][A-Za-z0-9_.-]{0,31}$/, 'must be the name of a user of this machine')),
     ),
+    DOCKER_BUILD: v.optional(v.picklist(['on', 'off'], 'must be on or off'), 'off'),
     REBOOT_COMMAND: v.optional(
       v.pipe(
         v.string(),

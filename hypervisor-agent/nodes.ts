@@ -1,5 +1,7 @@
 /** The nodes of an agent process, each with its identity, its state folder and its opened hypervisor. */
 import { join } from 'node:path'
+import { buildahBuilds } from './builds/buildah.ts'
+import type { Builds } from './builds/builds.ts'
 import type { AgentConfig } from './config.ts'
 import type { HostControl } from './host/host-control.ts'
 import { linuxHost } from './host/linux.ts'
@@ -11,6 +13,7 @@ import { serverIdentity } from './identity.ts'
 import { libvirtHypervisor } from './libvirt/libvirt.ts'
 import { openVswitch } from './openvswitch/bridges.ts'
 import { openSightings } from './sightings.ts'
+import { simulatedBuilds } from './simulated/builds.ts'
 import { simulatedNicTags } from './simulated/host.ts'
 import { simulatedHostControl } from './simulated/host-control.ts'
 import { simulatedHypervisor } from './simulated/simulated.ts'
@@ -38,12 +41,12 @@ export async function openNodes(config: AgentConfig, note: (line: string) => voi
 async function openNode(config: AgentConfig, stateDir: string, note: (line: string) => void): Promise<Node> {
   const serverUuid = await serverIdentity(stateDir, config.serverUuid)
   const nicTags = await openNicTags({ stateDir, configured: config.nicTags ?? defaultNicTags[config.hypervisor] })
-  const { hypervisor, host, zfs } = hypervisors[config.hypervisor](config, { serverUuid, stateDir, note, nicTags })
+  const { hypervisor, host, zfs, builds } = hypervisors[config.hypervisor](config, { serverUuid, stateDir, note, nicTags })
   await hypervisor.open()
   const scripts = await openScripts({ stateDir, ...(config.execute ? { allowed: config.execute } : {}) })
   const resetMark = await openResetMark(stateDir)
   const sightings = openSightings()
-  return { serverUuid, stateDir, hypervisor, tools: { host, nicTags, scripts, resetMark, zfs, sightings } }
+  return { serverUuid, stateDir, hypervisor, tools: { host, nicTags, scripts, resetMark, zfs, builds, sightings } }
 }
 
 const defaultNicTags: Record<AgentConfig['hypervisor'], Readonly<Record<string, string>>> = {
@@ -59,15 +62,17 @@ interface Place {
 }
 
 const hypervisors: Record<AgentConfig['hypervisor'], (config: AgentConfig, place: Place) => Opened> = {
-  libvirt: ({ libvirt, rebootCommand }, { stateDir, note, nicTags: { byTag: nicTags } }) => ({
+  libvirt: ({ libvirt, rebootCommand, dockerBuild }, { stateDir, note, nicTags: { byTag: nicTags } }) => ({
     hypervisor: libvirtHypervisor({ ...libvirt, nicTags, openvswitch: openVswitch({ nicTags, note }) }),
     host: linuxHost({ stateDir, ...(rebootCommand ? { rebootCommand } : {}) }),
     zfs: zfsCommands(),
+    builds: buildahBuilds({ stateDir, isAllowed: dockerBuild }),
   }),
   simulated: ({ simulatedDelayMs: delay, nicTags: configured }, { serverUuid, stateDir, nicTags }) => {
     const hypervisor = simulatedHypervisor({
       seed: serverUuid,
       folder: stateDir,
+      guestAgents: true,
       images: { 'debian-12': 2048 },
       delays: { call: delay, boot: 10 * delay, acpi: 25 * delay, install: 150 * delay },
       nicTags: nicTags.byTag,
@@ -75,7 +80,7 @@ const hypervisors: Record<AgentConfig['hypervisor'], (config: AgentConfig, place
       bridges: [...new Set(Object.values(configured ?? simulatedNicTags))],
     })
     const host = simulatedHostControl({ hypervisor, goneAfterMs: 10 * delay, downMs: 100 * delay })
-    return { hypervisor, host, zfs: simulatedZfs() }
+    return { hypervisor, host, zfs: simulatedZfs(), builds: simulatedBuilds() }
   },
 }
 
@@ -83,4 +88,5 @@ interface Opened {
   hypervisor: Hypervisor
   host: HostControl
   zfs: Zfs
+  builds: Builds
 }

@@ -40,6 +40,15 @@ export const ERRORS = {
   NicTagNotFound: { status: 409, text: 'The server has no bridge for this nic tag' },
   InvalidVersion: { status: 400, text: 'Unsupported compute node version' },
   GuestAgentNotConnected: { status: 409, text: 'The guest agent of the VM does not answer' },
+  FileNotFound: { status: 404, text: 'There is no such file in the VM' },
+  PathNotDirectory: { status: 400, text: 'The path is not a directory' },
+  DockerCopyStoppedContainerNoPlatformSupport: {
+    status: 409,
+    text: 'The files of a VM that does not run cannot be copied',
+  },
+  TooManyStreams: { status: 409, text: 'As many streams as may be are open or waited for' },
+  BuildahNotInstalled: { status: 409, text: 'The server has no buildah' },
+  BuildNotAllowed: { status: 409, text: 'The agent of this server is configured not to build images' },
   // VMs and hosts
   VmExists: { status: 409, text: 'The VM exists already' },
   HostExists: { status: 409, text: 'The host exists already' },

@@ -34,9 +34,8 @@ export interface Guest {
   /** The migration that holds it, and whether it started with its node before; and one that is not whole yet. */
   held?: { by: string; autoboot: boolean } | null
   incoming?: boolean
-  /** Switch ports that somebody changed, by MAC; and a guest that Muster did not make. */
+  /** Switch ports that somebody changed, by MAC. */
   bent_ports?: Record<string, { bridge: string | null; vlan_id: number | null }>
-  foreign?: boolean
   /** The guest runs a QEMU guest agent. */
   guest_agent?: boolean
   /** Its files by path, as far as anybody asked, and how many programs were started in it. */

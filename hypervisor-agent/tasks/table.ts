@@ -3,6 +3,10 @@
 import { agent_install } from './agent_install.ts'
 import { agents_uninstall } from './agents_uninstall.ts'
 import { command_execute } from './command_execute.ts'
+import { docker_build } from './docker_build.ts'
+import { docker_copy } from './docker_copy.ts'
+import { docker_exec } from './docker_exec.ts'
+import { docker_stats } from './docker_stats.ts'
 import { image_delete } from './image_delete.ts'
 import { image_ensure_present } from './image_ensure_present.ts'
 import { image_get } from './image_get.ts'
@@ -93,4 +97,8 @@ export const TASK_HANDLERS: TaskHandlers = {
   zfs_rollback_dataset,
   zfs_set_properties,
   zfs_snapshot_dataset,
+  docker_exec,
+  docker_copy,
+  docker_stats,
+  docker_build,
 }

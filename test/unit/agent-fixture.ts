@@ -17,6 +17,7 @@ import { type Installs, openInstalls } from '../../hypervisor-agent/install/inst
 import { type Journal, openJournal } from '../../hypervisor-agent/journal.ts'
 import { openLanes } from '../../hypervisor-agent/lanes.ts'
 import type { SimulatedHypervisor } from '../../hypervisor-agent/simulated/simulated.ts'
+import { openGuestStreams } from '../../hypervisor-agent/guest-streams/guest-streams.ts'
 import { openReceptions } from '../../hypervisor-agent/streams/receptions.ts'
 import { openStreams } from '../../hypervisor-agent/streams/streams.ts'
 import { takeSysinfo, withAgents } from '../../hypervisor-agent/sysinfo.ts'
@@ -132,6 +133,7 @@ export async function simulatedNode(options: Partial<SimulatedNodeOptions> = {})
       })
       let isAlive = true
       const streams = openStreams({ host: '127.0.0.1', port: 0 })
+      const guestStreams = openGuestStreams(streams, through(hypervisor))
       const executor = openExecutor({
         hypervisor: through(hypervisor),
         journal,
@@ -141,6 +143,7 @@ export async function simulatedNode(options: Partial<SimulatedNodeOptions> = {})
           images,
           agents,
           receptions: openReceptions(streams, through(hypervisor)),
+          guestStreams,
           sysinfo: async asked => withAgents(await takeSysinfo(serverUuid, asked, tools), await agents.installed()),
           history: () => journal.history(),
         },
@@ -168,6 +171,7 @@ export async function simulatedNode(options: Partial<SimulatedNodeOptions> = {})
         kill: async () => {
           isAlive = false
           executor.stop()
+          guestStreams.close()
           await streams.close()
           await journal.settled()
         },

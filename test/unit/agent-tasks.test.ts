@@ -10,6 +10,7 @@ import type { TaskReport } from '../../actors/contract/messages.ts'
 import { TASK_NAMES } from '../../actors/contract/task.ts'
 import { suite } from '../suite.ts'
 import { CHANGE_CASES } from './change-cases.ts'
+import { DOCKER_CASES } from './docker-cases.ts'
 import { fetchCases } from './fetch-cases.ts'
 import { IMAGE_CASES } from './image-cases.ts'
 import { SERVER_CASES } from './server-cases.ts'
@@ -270,7 +271,7 @@ const cases: Case[] = [
 ]
 
 test('every task has a case here', () => {
-  const all = [...cases, ...SERVER_CASES, ...CHANGE_CASES, ...SNAPSHOT_CASES, ...IMAGE_CASES, ...ZFS_CASES]
+  const all = [...cases, ...SERVER_CASES, ...CHANGE_CASES, ...SNAPSHOT_CASES, ...IMAGE_CASES, ...ZFS_CASES, ...DOCKER_CASES]
   assert.equal([...new Set(all.map(({ task }) => task))].sort(), [...TASK_NAMES].sort())
 })
 
