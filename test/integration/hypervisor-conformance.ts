@@ -19,6 +19,7 @@ import { suite } from '../suite.ts'
 import { deviceClaims } from './device-conformance.ts'
 import { imageClaims } from './image-conformance.ts'
 import { nodeStorageClaims } from './node-storage-conformance.ts'
+import { migrationClaims } from './migration-conformance.ts'
 import { snapshotClaims } from './snapshot-conformance.ts'
 
 export interface Subject {
@@ -533,6 +534,11 @@ export function conformance(subject: Conformance): void {
 
   nodeStorageClaims({ test, limit, hypervisor: () => hypervisor, define })
   snapshotClaims({ test, limit, hypervisor: () => hypervisor, define, becomes, refuses })
+  migrationClaims({
+    ...{ test, limit, hypervisor: () => hypervisor, spec, define, becomes, refuses, can },
+    volumesHaveContent: subject.volumesHaveContent ?? false,
+    image: subject.image,
+  })
 
   can(subject.reopens, 'guests outlive the agent', 'a host that ends with its last connection', async () => {
     const { uuid } = await define()
