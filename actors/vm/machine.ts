@@ -388,6 +388,7 @@ function adopt() {
     if (event.type !== 'create') return {}
     const { spec } = event
     return {
+      ...unsaid,
       server_uuid: event.server_uuid,
       name: spec.name,
       alias: spec.alias ?? null,
@@ -415,6 +416,9 @@ function adopt() {
     }
   })
 }
+
+/** Of a VM that had the same id before these are not the new one's. */
+const unsaid: Partial<VmContext> = Object.fromEntries(['tags', 'docker_id'].map(field => [field, undefined]))
 
 /** A container's id is how affinity rules name it. */
 function dockerId({ internal_metadata }: { internal_metadata?: Record<string, unknown> | undefined }) {

@@ -167,6 +167,25 @@ test('a VM made again under the id of a forgotten one is heard by its compute no
   assert.is(fleet.record('vm', VM).state, 'running')
 })
 
+test('a VM made again under the id of a destroyed one has neither its tags nor its container id', () => {
+  const fleet = makeFleet()
+  registered(fleet)
+  const create = (n: number, more: object) => {
+    const spec = { ...specOf(VM), ...more }
+    fleet.command('vm', VM, 'create', { server_uuid: SERVER, task_id: taskId(n), spec })
+    fleet.settle()
+    complete(fleet, taskId(n), { vm: { uuid: VM, state: 'running' } })
+  }
+  create(1, { tags: { role: 'database' }, internal_metadata: { 'docker:id': 'c0ffee' } })
+  assert.equal([contextOf(fleet).tags, contextOf(fleet).docker_id], [{ role: 'database' }, 'c0ffee'])
+  fleet.command('vm', VM, 'destroy', { task_id: taskId(2) })
+  fleet.settle()
+  complete(fleet, taskId(2), { vm: null })
+  create(3, {})
+  assert.is(fleet.record('vm', VM).state, 'running')
+  assert.equal([contextOf(fleet).tags, contextOf(fleet).docker_id], [undefined, undefined])
+})
+
 test('a task that no agent accepts fails, and the VM settles where it began', () => {
   const fleet = running()
   fleet.command('vm', VM, 'stop', { task_id: taskId(2) })
