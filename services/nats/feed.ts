@@ -54,6 +54,7 @@ export function createFeed<B extends Bucket>(
   nc: NatsConnection,
   buckets: readonly B[],
   warn: (problem: string, error: unknown) => void,
+  { lingerMs = LINGER_MS } = {},
 ): Feed<B> {
   let opened: Promise<Map<B, Live>> | undefined
   let lingering: NodeJS.Timeout | undefined
@@ -171,7 +172,7 @@ export function createFeed<B extends Bucket>(
         for (const stopOne of stops) stopOne()
         if (endings.size > 0) return
         clearTimeout(lingering)
-        lingering = setTimeout(shut, LINGER_MS)
+        lingering = setTimeout(shut, lingerMs)
         lingering.unref()
       }
       const end = () => {
@@ -179,6 +180,8 @@ export function createFeed<B extends Bucket>(
         reader.ended()
       }
       endings.add(end)
+      // The last of the others may have left while this one found its place.
+      clearTimeout(lingering)
       return { from: { ...begins }, unknown, stop }
     },
     readers: () => endings.size,

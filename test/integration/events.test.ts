@@ -2,7 +2,9 @@
 import { randomUUID } from 'node:crypto'
 import * as assert from 'uvu/assert'
 import { connectNats, type NatsConnection } from '../../services/nats/connect.ts'
+import { createFeed } from '../../services/nats/feed.ts'
 import { provision } from '../../services/nats/provision.ts'
+import { openRecords } from '../../services/nats/records.ts'
 import { eventually } from '../eventually.ts'
 import { freePorts, startNats, type TestNats } from '../nats.ts'
 import { suite } from '../suite.ts'
@@ -181,6 +183,22 @@ test('an id of another history begins now and says that something may be missing
   const reader = await listen(a, '', '999999999.999999999.0.0.0.0')
   assert.is(reader.heard[0]?.event, 'gap')
   await reader.leave()
+})
+
+test('a reader that finds its place while the last of the others leaves goes on hearing', async () => {
+  const lingerMs = 100
+  const feed = createFeed(nc, ['job'], () => {}, { lingerMs })
+  const heard: unknown[] = []
+  const reader = { told: ({ key }: { key: string }) => void heard.push(key), ended: () => {} }
+  const first = await feed.read(undefined, { told: () => {}, ended: () => {} })
+  const second = feed.read(undefined, reader)
+  first.stop()
+  await second
+  await new Promise(resolve => setTimeout(resolve, 3 * lingerMs))
+  const key = randomUUID()
+  await openRecords(nc).create('job', key, { uuid: key })
+  await eventually(() => heard.includes(key), { what: 'the change to be heard' })
+  feed.close()
 })
 
 test('streams end at once when their gateway stops, and go on at another after it was killed', async () => {
