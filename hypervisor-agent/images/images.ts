@@ -56,8 +56,15 @@ export interface Images {
   made(name: string, origin: Digests & { source: string; manifest: Record<string, unknown> }): Promise<void>
   /** ImageServiceFailed for an image service that this server must not ask. */
   admit(service: string): void
-  /** A file for what is made of an image on its way; it goes with the image. */
-  partOf(name: string): Promise<string>
+  /**
+   * Keeps the name for the image that a task makes, until that is removed or its task gives it up: nobody else fetches or makes one under it.
+   * ImageExists.
+   */
+  reserve(name: string, taskId: string, doing: Pick<Doing, 'hypervisor' | 'signal'>): Promise<void>
+  /** The image was made, or is not: what was kept for it goes. Not what another task keeps. */
+  giveUp(name: string, taskId: string): Promise<void>
+  /** A file for what the task that keeps the name makes on its way; it goes with the reservation. */
+  partOf(name: string, taskId: string): Promise<string>
   /** ImageInUse, naming VMs. An absent image is success. */
   remove(name: string, doing: Pick<Doing, 'hypervisor' | 'signal'>): Promise<void>
 }
@@ -135,10 +142,12 @@ export async function openImages(options: ImagesOptions): Promise<Images> {
     const { hypervisor, signal } = doing
     const { from, to } = doing.share ?? { from: 0, to: 100 }
     const say = (part: number, step: string) => doing.progress(Math.floor(from + (to - from) * part), step)
+    const maker = await makerOf(name)
     if (await find(hypervisor, name)) {
-      await rm(join(parts, name), { recursive: true, force: true })
+      if (maker === undefined) await rm(join(parts, name), { recursive: true, force: true })
       return refuseOther(name, request.digests, await originOf(name))
     }
+    if (maker !== undefined) throw isBeingMade(name)
     const source = await sourceFor(name, request, signal)
     const folder = join(parts, name)
     say(0, 'fetch_image')
@@ -202,6 +211,16 @@ export async function openImages(options: ImagesOptions): Promise<Images> {
     await keep(name, { name, source: url, created: new Date().toISOString(), ...digests })
   }
 
+  /** The task that makes an image of this name. */
+  function makerOf(name: string): Promise<string | undefined> {
+    return readIfThere(join(parts, name, makerFile))
+  }
+
+  async function keepFor(name: string, taskId: string): Promise<void> {
+    await makeFolder(join(parts, name))
+    await writeDurable(join(parts, name, makerFile), taskId)
+  }
+
   async function keep(name: string, origin: Origin): Promise<void> {
     await writeDurable(join(origins, `${name}.json`), `${JSON.stringify(origin, null, 2)}\n`)
   }
@@ -231,8 +250,22 @@ export async function openImages(options: ImagesOptions): Promise<Images> {
         throw new HypervisorError('ImageServiceFailed', (error as Error).message, { cause: error })
       }
     },
-    partOf: async name => {
-      await makeFolder(join(parts, name))
+    reserve: (name, taskId, { hypervisor, signal }) =>
+      alone(name, signal, async () => {
+        const maker = await makerOf(name)
+        if (maker === taskId) return
+        if (maker !== undefined) throw isBeingMade(name)
+        if (await find(hypervisor, name)) {
+          throw new HypervisorError('ImageExists', `the server has an image ${name} already`)
+        }
+        await keepFor(name, taskId)
+      }),
+    giveUp: async (name, taskId) => {
+      if ((await makerOf(name)) === taskId) await rm(join(parts, name), { recursive: true, force: true })
+    },
+    partOf: async (name, taskId) => {
+      // Again: a task that died after it had given the name up comes here too.
+      await keepFor(name, taskId)
       return join(parts, name, 'packed')
     },
     remove: (name, { hypervisor, signal }) =>
@@ -245,6 +278,13 @@ export async function openImages(options: ImagesOptions): Promise<Images> {
         await rm(join(parts, name), { recursive: true, force: true })
       }),
   }
+}
+
+/** Names the task that makes the image, among the parts of it. */
+const makerFile = 'task'
+
+function isBeingMade(name: string): HypervisorError {
+  return new HypervisorError('ImageExists', `image ${name} is being made of a VM of this server`)
 }
 
 /** The same name for other content would give a VM what nobody asked for. */

@@ -3,8 +3,6 @@
  * A script that prepares the disk runs in the guest: the VM is kept by a snapshot, prepared, shut down and copied, and
  * then brought back to what it was, running with its memory if it ran. What fails leaves neither image nor snapshot.
  */
-import { rm } from 'node:fs/promises'
-import { dirname } from 'node:path'
 import type { TaskParams } from '../../actors/contract/task.ts'
 import { HypervisorError } from '../hypervisor.ts'
 import { type Packed, pack } from '../images/pack.ts'
@@ -37,7 +35,7 @@ export const machine_create_image: TaskHandler<'machine_create_image'> = {
     await context.once('copied', () => hypervisor.captureImage(uuid, { name, ...base }))
     if (script !== undefined) await restore(context, uuid)
     context.progress(60, 'pack_image')
-    const path = await images.partOf(name)
+    const path = await images.partOf(name, context.taskId)
     // Without a service nothing else is made of it than the image in the pool.
     const how = imgapi_url === undefined ? { compression: 'none' as const } : { compression, path }
     const file = await context.once<Packed>('packed', async () =>
@@ -49,27 +47,30 @@ export const machine_create_image: TaskHandler<'machine_create_image'> = {
       await context.once('published', () => publish({ service: imgapi_url, manifest: made, path, file }, signal))
     }
     await images.made(name, { source: `vm:${uuid}`, sha1: file.sha1, sha256: file.sha256, manifest: made })
-    await rm(dirname(path), { recursive: true, force: true })
+    await images.giveUp(name, context.taskId)
     return { ...(await lookAt(context, uuid)), image: made }
   },
   undo: async (context, params) => {
-    // A task that was refused has begun nothing: the image of that name is another's.
-    if ((await context.once<Before | null>('may_begin', () => null)) === null) return
     const { hypervisor, images, signal } = context
-    await images.remove(params.manifest.uuid, { hypervisor, signal })
-    if (params.prepare_image_script === undefined || !(await findVm(hypervisor, params.uuid))) return
-    const kept = (await hypervisor.listSnapshots(params.uuid)).some(one => one.name === snapshotOf(context))
-    if (kept) await restore(context, params.uuid)
+    const name = params.manifest.uuid
+    // A task that was refused has begun nothing: an image of that name is another's.
+    if ((await context.once<Before | null>('may_begin', () => null)) === null) {
+      return images.giveUp(name, context.taskId)
+    }
+    try {
+      // Also where the image stays, because somebody has made a VM from it meanwhile.
+      await images.remove(name, { hypervisor, signal })
+    } finally {
+      await images.giveUp(name, context.taskId)
+      await bringBack(context, params)
+    }
   },
 }
 
 async function examine(context: TaskContext, { uuid, manifest, ...params }: Params): Promise<Before> {
-  const { hypervisor, images } = context
+  const { hypervisor, images, signal, taskId } = context
   const { state } = await needVm(context, uuid)
   if (params.imgapi_url !== undefined) images.admit(params.imgapi_url)
-  if ((await images.list(hypervisor)).some(image => image.uuid === manifest.uuid)) {
-    throw new HypervisorError('ImageExists', `the server has an image ${manifest.uuid} already`)
-  }
   const running = state === 'running'
   if (running && params.prepare_image_script === undefined) {
     const message = `the VM ${uuid} is running: stop it, or give a script that prepares it`
@@ -80,6 +81,7 @@ async function examine(context: TaskContext, { uuid, manifest, ...params }: Para
     throw new HypervisorError('ImageHasNoOrigin', `the first disk of VM ${uuid} was not made from an image`)
   }
   if (running && !(await hypervisor.hasGuestAgent(uuid))) throw notConnected(uuid)
+  await images.reserve(manifest.uuid, taskId, { hypervisor, signal })
   return { running, origin }
 }
 
@@ -114,6 +116,14 @@ async function prepare(context: TaskContext, { uuid, prepare_image_script: scrip
     }
     await hypervisor.powerOff(uuid, { graceful: false })
   })
+}
+
+/** What a failed task left of the VM's preparation is taken back. */
+async function bringBack(context: TaskContext, { uuid, prepare_image_script: script }: Params): Promise<void> {
+  const { hypervisor } = context
+  if (script === undefined || !(await findVm(hypervisor, uuid))) return
+  const kept = (await hypervisor.listSnapshots(uuid)).some(one => one.name === snapshotOf(context))
+  if (kept) await restore(context, uuid)
 }
 
 /** The VM as it was before it was prepared. */

@@ -153,6 +153,23 @@ export const IMAGE_CASES: Case[] = [
   },
   {
     task: 'machine_create_image',
+    name: 'that fails and cannot be removed, because a VM stands on it, brings a prepared VM back all the same',
+    prepare: async scene => {
+      await running(scene)
+      await withAgent(scene)
+      scene.node.hypervisor.faults.add({ call: 'captureImage', when: 'after', fail: 'HypervisorError' })
+      scene.node.hypervisor.faults.add({ call: 'removeImage', when: 'before', fail: 'ImageInUse' })
+    },
+    params: order({ prepare_image_script: 'rm keys' }),
+    failure: 'HypervisorError',
+    check: async scene => {
+      await nothingLeft(scene)
+      assert.is(guestOf(scene)?.state, 'running')
+      assert.equal(contentOf(scene), { disk: 'installed', memory: 'counted to 7' })
+    },
+  },
+  {
+    task: 'machine_create_image',
     name: 'for a service that cannot be reached leaves no image',
     prepare: stopped,
     params: order({ imgapi_url: 'http://127.0.0.1:1', compression: 'gzip' }),
