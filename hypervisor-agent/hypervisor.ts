@@ -9,8 +9,8 @@ import type { ErrorCode } from '../actors/contract/errors.ts'
 import type { NetworkSummary, Platform } from '../actors/contract/server.ts'
 import type { VmSpec, VmSummary } from '../actors/contract/vm.ts'
 import type { Devices } from './devices.ts'
-import type { GuestPrograms } from './guest-programs.ts'
 import type { Findings } from './findings.ts'
+import type { GuestPrograms } from './guest-programs.ts'
 import type { GuestScripts } from './guest-scripts.ts'
 import type { ImageCapture } from './images/capture.ts'
 import type { ImageVolumes } from './images/volumes.ts'
@@ -29,7 +29,9 @@ export interface Hypervisor
     GuestScripts,
     ImageCapture,
     Migrations,
-    GuestPrograms, VmStats, Snapshots {
+    GuestPrograms,
+    VmStats,
+    Snapshots {
   readonly kind: 'libvirt' | 'simulated'
 
   /** Connects and registers for events before it resolves; throws HypervisorUnavailable with a line an operator can act on. */

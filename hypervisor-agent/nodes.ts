@@ -41,7 +41,12 @@ export async function openNodes(config: AgentConfig, note: (line: string) => voi
 async function openNode(config: AgentConfig, stateDir: string, note: (line: string) => void): Promise<Node> {
   const serverUuid = await serverIdentity(stateDir, config.serverUuid)
   const nicTags = await openNicTags({ stateDir, configured: config.nicTags ?? defaultNicTags[config.hypervisor] })
-  const { hypervisor, host, zfs, builds } = hypervisors[config.hypervisor](config, { serverUuid, stateDir, note, nicTags })
+  const { hypervisor, host, zfs, builds } = hypervisors[config.hypervisor](config, {
+    serverUuid,
+    stateDir,
+    note,
+    nicTags,
+  })
   await hypervisor.open()
   const scripts = await openScripts({ stateDir, ...(config.execute ? { allowed: config.execute } : {}) })
   const resetMark = await openResetMark(stateDir)

@@ -3,8 +3,8 @@ import { openNicTags } from '../hypervisor-agent/host/nic-tags.ts'
 import { openResetMark } from '../hypervisor-agent/host/reset-mark.ts'
 import { openScripts, type ScriptsOptions } from '../hypervisor-agent/host/scripts.ts'
 import { openSightings } from '../hypervisor-agent/sightings.ts'
-import { simulatedNicTags } from '../hypervisor-agent/simulated/host.ts'
 import { simulatedBuilds } from '../hypervisor-agent/simulated/builds.ts'
+import { simulatedNicTags } from '../hypervisor-agent/simulated/host.ts'
 import { simulatedHostControl } from '../hypervisor-agent/simulated/host-control.ts'
 import {
   type SimulatedHypervisor,

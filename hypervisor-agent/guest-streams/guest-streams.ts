@@ -77,12 +77,11 @@ export function openGuestStreams(
     offer: async ({ uuid: named, token, limits, serve }) => {
       const uuid = named.toLowerCase()
       claim(uuid, token)
-      const ending = childOf(closing.signal)
       held.set(token, {
         uuid,
         until: performance.now() + openWithinMs,
-        stop: reason => {
-          ending.abort(reason)
+        stop: () => {
+          held.delete(token)
           void streams.revoke(token)
         },
       })
@@ -91,6 +90,7 @@ export function openGuestStreams(
           token,
           lifetimeMs: openWithinMs,
           serve: async socket => {
+            const ending = childOf(closing.signal)
             held.set(token, { uuid, until: Number.POSITIVE_INFINITY, stop: reason => ending.abort(reason) })
             const expire = (what: string) => () => ending.abort(new HypervisorError('TaskTimedOut', what))
             const total = setTimeout(expire(`the stream ends after ${limits.totalMs / 1000} s`), limits.totalMs)
