@@ -40,6 +40,16 @@ type Install = Extract<Order, { kind: 'install' }>
 
 /** Carries out all orders there are, oldest first. An order that fails is ended with its error; only a fault of the folders throws. */
 export async function carryOutOrders(options: InstallerOptions): Promise<void> {
+  // The agent can put a link in the place of its folder, at any moment: what is removed here must not be of another.
+  const folder = await open(options.ordersDir, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW)
+  try {
+    await carryOut({ ...options, ordersDir: `/proc/self/fd/${folder.fd}` })
+  } finally {
+    await folder.close()
+  }
+}
+
+async function carryOut(options: InstallerOptions): Promise<void> {
   const { ordersDir, dir, web, packages, log } = options
   const progressDir = join(dir, progressFolder)
   // Others read what is in it; nobody else writes.
@@ -74,7 +84,7 @@ export async function carryOutOrders(options: InstallerOptions): Promise<void> {
       const path = join(ordersDir, name)
       const order = await readOrder(path)
       if (order && name === `${order.id}.json`) return order
-      log(`${path} is no order and is removed`)
+      log(`${name} is no order and is removed`)
       await removeDurable(path)
     }
     return undefined

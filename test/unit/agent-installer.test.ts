@@ -371,4 +371,21 @@ test('what is no order, and a link to one, is put away and nothing is done', () 
     assert.ok(existsSync(elsewhere))
   }))
 
+test('a folder that an agent has put in the place of its orders is left as it is', () =>
+  withNode(async ({ node, dpkg, install }) => {
+    const at = join(node.stateDir, ordersFolder)
+    const elsewhere = join(node.stateDir, 'elsewhere')
+    mkdirSync(elsewhere)
+    writeFileSync(join(elsewhere, 'precious.json'), '{}')
+    rmSync(at, { recursive: true })
+    symlinkSync(elsewhere, at)
+    const refusal = await install().then(
+      () => 'nothing was refused',
+      (error: NodeJS.ErrnoException) => error.code,
+    )
+    assert.ok(['ELOOP', 'ENOTDIR'].includes(String(refusal)), refusal)
+    assert.ok(existsSync(join(elsewhere, 'precious.json')))
+    assert.equal(dpkg.commands, [])
+  }))
+
 test.run()
