@@ -1,5 +1,6 @@
 /** One request for each row of the route table that succeeds on a prepared fake backend: the checklist of the gateway's tests. */
 import { derivedIds, queueKey } from '../gateway/ids.ts'
+import { withDrift } from './drift-sample.ts'
 import { type FakeBackend, fakeBackend, JOB, OTHER_SERVER, SERVER, TASK, VM } from './fake-backend.ts'
 
 export interface Sample {
@@ -81,6 +82,13 @@ export const SAMPLES: Record<string, Sample> = {
   DoNop: { method: 'POST', path: `/servers/${SERVER}/nop`, body: { sleep: 1 } },
   LogLevelGet: { method: 'GET', path: '/loglevel' },
   LogLevelSet: { method: 'POST', path: '/loglevel', body: { level: 'debug' } },
+  ServerDrift: { method: 'GET', path: `/servers/${SERVER}/drift`, prepare: withDrift },
+  ServerDriftSettle: {
+    method: 'POST',
+    path: `/servers/${SERVER}/drift`,
+    body: { vm_uuid: VM, field: 'ram', action: 'enforce' },
+    prepare: withDrift,
+  },
   ServerStatus: { method: 'GET', path: `/servers/${SERVER}/status` },
   Events: { method: 'GET', path: '/events?kind=vm,task' },
   Info: { method: 'GET', path: '/info' },

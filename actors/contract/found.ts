@@ -11,7 +11,7 @@ import { NicSpec } from './vm.ts'
 export const PortPlace = v.object({ bridge: v.nullable(v.string()), vlan_id: v.nullable(v.number()) })
 export type PortPlace = v.InferOutput<typeof PortPlace>
 
-/** The definition of a VM that Muster made. Sizes in MiB, quota in GiB, cpu_cap in percent of a core. */
+/** The definition of a VM. Sizes in MiB, quota in GiB, cpu_cap in percent of a core. Of one that Muster did not make, disks that are not SCSI disks are left out. */
 export const FoundDefinition = v.object({
   ram: v.number(),
   vcpus: v.number(),
@@ -32,8 +32,7 @@ export const FoundVm = v.object({
   state: v.string(),
   /** When it changed last, as far as its hypervisor was heard, ms since the epoch. */
   changed_at: v.number(),
-  /** Absent for a VM that Muster did not make, or not completely. */
-  definition: v.optional(FoundDefinition),
+  definition: FoundDefinition,
   /** Ports of a running VM's NICs where the switch tells them; `as`: as the running VM is plugged in. */
   ports: v.array(v.object({ mac: v.string(), interface: v.string(), as: PortPlace, is: PortPlace })),
   /** Parts in which the running guest is not as its definition: they come with its next boot. */
@@ -41,7 +40,7 @@ export const FoundVm = v.object({
 })
 export type FoundVm = v.InferOutput<typeof FoundVm>
 
-/** A page of the VMs of a node. `listed`: all of them, on the first page. */
+/** A page of the VMs of a node, by uuid. */
 export const FoundPage = v.object({
   /** The agent's clock, ms since the epoch. */
   at: v.number(),
@@ -56,11 +55,13 @@ export type FoundPage = v.InferOutput<typeof FoundPage>
 
 /** A found VM by part: what it is compared by, and what is remembered of it. */
 export function partsOf({ state, name, definition, ports }: FoundVm): Record<string, unknown> {
-  const { disks = [], nics = [], ...fields } = definition ?? {}
+  const { disks, nics, ...fields } = definition
   return {
     state,
     name,
     ...fields,
+    // A title cannot be empty.
+    alias: fields.alias || null,
     ...Object.fromEntries(disks.map(({ slot, ...disk }) => [`disks.${targetOf(slot)}`, disk])),
     ...Object.fromEntries(nics.map(nic => [`nics.${nic.mac.toLowerCase()}`, placeOf(nic)])),
     ...Object.fromEntries(ports.map(({ mac, is }) => [`nics.${mac.toLowerCase()}.port`, is])),
@@ -89,9 +90,9 @@ export function targetOf(slot: number): string {
   return `sd${letters(slot)}`
 }
 
-/** The slot of a target: the reverse of `targetOf`. */
+/** The slot of a target, the reverse of `targetOf`; -1 for a disk that is not a SCSI disk. */
 export function slotOf(target: string): number {
-  const letters = target.replace(/^sd/, '')
+  const letters = /^sd([a-z]+)$/.exec(target)?.[1] ?? ''
   return [...letters].reduce((sum, letter) => sum * 26 + letter.charCodeAt(0) - 96, 0) - 1
 }
 

@@ -131,8 +131,19 @@ export const VERBS = {
     migrate_abort: { params: v.object({ force: v.optional(v.boolean(), false) }), value: taskStarted },
     /** Goes on with an uncertain migration: the target is asked to start it again. */
     migrate_finish: { params: none, value: taskStarted },
-    /** A task of the node changed the VM beside its own operations: the record takes it over. */
-    adopt: { params: v.object({ server_uuid: Uuid, wanted: Wanted }), value: none },
+    /**
+     * The VM was changed beside its own operations, by a task of the node or by somebody else: the record takes it over. `ordered`: a VM
+     * that nobody ordered is one of Muster's now. `idle`: VmBusy while an operation is in flight.
+     */
+    adopt: {
+      params: v.object({
+        server_uuid: Uuid,
+        wanted: Wanted,
+        ordered: v.optional(v.boolean()),
+        idle: v.optional(v.boolean()),
+      }),
+      value: none,
+    },
     /** The compute node says that the task in flight has ended. `vm`: the agent's last look at the VM, null if it is gone. */
     task_ended: {
       params: v.object({

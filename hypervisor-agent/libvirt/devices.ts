@@ -96,11 +96,18 @@ export function libvirtDevices({ act, options, reservedMib, forget }: DevicePart
   }
 }
 
+type ShapedMetadata = Omit<VmMetadata, 'task_id' | 'created_at' | 'complete' | 'brand' | 'held'>
+
 /** InvalidArgument, VmBusy: see `Devices`. */
-export async function shapeOf(domain: Domain, libvirt: Libvirt, options: DeviceParts['options']): Promise<VmShape> {
+export async function shapeOf(
+  domain: Domain,
+  libvirt: Libvirt,
+  options: DeviceParts['options'],
+  metadataIn: (read: ReadDomain, uuid: string) => ShapedMetadata = metadataOf,
+): Promise<VmShape> {
   const poolName = options.pool
   const read = readDomain(await domain.getXml({ inactive: true }))
-  const metadata = metadataOf(read, domain.uuid)
+  const metadata = metadataIn(read, domain.uuid)
   const folder = await poolFolder(libvirt, poolName)
   const paths = read.disks.map(disk => disk.path)
   const [sizes, autoboot] = await Promise.all([

@@ -47,9 +47,9 @@ export function libvirtFindings({ look, changedAt, options, switchPorts }: Findi
           name: domain.name,
           state: observed(state),
           changed_at: changedAt(uuid),
-          ...(definition ? { definition } : {}),
+          definition,
           ports,
-          pending: definition ? await pendingParts(domain).catch(ifStopped) : [],
+          pending: await pendingParts(domain).catch(ifStopped),
         }
       }),
     mendPorts: (uuid, macs) =>
@@ -85,29 +85,29 @@ async function placeOf({ network, bridge, vlan }: ReadNic, libvirt: Libvirt): Pr
   return { bridge: is.bridge ?? bridge ?? null, vlan_id: is.vlan ?? vlan ?? null }
 }
 
-/** Undefined for a VM that Muster did not make, or not completely. */
+/** Of whoever made it. */
 async function definitionOf(
   domain: Domain,
   libvirt: Libvirt,
   options: DeviceParts['options'],
-): Promise<FoundDefinition | undefined> {
-  try {
-    const shape = await shapeOf(domain, libvirt, options)
-    return {
-      ram: shape.memory_mib,
-      vcpus: shape.vcpus,
-      autoboot: shape.autoboot,
-      alias: shape.alias ?? null,
-      owner_uuid: shape.owner_uuid ?? null,
-      cpu_cap: shape.cpu_cap ?? null,
-      quota: shape.quota_gib ?? null,
-      tags: shape.tags,
-      disks: shape.disks.map(({ volume: _, ...disk }) => disk),
-      nics: shape.nics,
-    }
-  } catch (error) {
-    if (error instanceof HypervisorError) return undefined
-    throw error
+): Promise<FoundDefinition> {
+  const none = { disks: [], customer_metadata: {}, internal_metadata: {}, tags: {} }
+  const shape = await shapeOf(domain, libvirt, options, ({ metadata, title }) => ({
+    ...none,
+    ...(title === undefined ? {} : { alias: title }),
+    ...metadata,
+  }))
+  return {
+    ram: shape.memory_mib,
+    vcpus: shape.vcpus,
+    autoboot: shape.autoboot,
+    alias: shape.alias ?? null,
+    owner_uuid: shape.owner_uuid ?? null,
+    cpu_cap: shape.cpu_cap ?? null,
+    quota: shape.quota_gib ?? null,
+    tags: shape.tags,
+    disks: shape.disks.flatMap(({ volume: _, ...disk }) => (disk.slot >= 0 && disk.slot < 256 ? [disk] : [])),
+    nics: shape.nics,
   }
 }
 

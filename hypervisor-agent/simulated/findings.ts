@@ -35,22 +35,17 @@ export function simulatedFindings({ call, find, need, save, nicTags, network }: 
         const guest = find(uuid)
         if (!guest) return undefined
         const { memory_mib, vcpus, autoboot, alias, owner_uuid, cpu_cap, quota_gib, disks, nics, tags } = shapeOf(guest)
-        const isMade = guest.incoming !== true && guest.foreign !== true
         return {
           uuid: guest.spec.uuid,
           name: guest.spec.name,
           state: guest.state,
           changed_at: guest.modified_at,
-          ...(isMade
-            ? {
-                definition: {
-                  ...{ ram: memory_mib, vcpus, autoboot, tags, nics },
-                  ...{ alias: alias ?? null, owner_uuid: owner_uuid ?? null },
-                  ...{ cpu_cap: cpu_cap ?? null, quota: quota_gib ?? null },
-                  disks: disks.map(({ volume: _, ...disk }) => disk),
-                },
-              }
-            : {}),
+          definition: {
+            ...{ ram: memory_mib, vcpus, autoboot, tags, nics },
+            ...{ alias: alias ?? null, owner_uuid: owner_uuid ?? null },
+            ...{ cpu_cap: cpu_cap ?? null, quota: quota_gib ?? null },
+            disks: disks.map(({ volume: _, ...disk }) => disk),
+          },
           ports: portsOf(guest),
           pending: pendingParts(guest),
         }
