@@ -170,8 +170,9 @@ export const allocationRows: AnyRow[] = [
       if ('errors' in mapped) return { error: rejection('InvalidParameters', undefined, mapped.errors) }
       const { spec } = mapped
       if (JSON.stringify(spec).length > SPEC_MAX_BYTES) return { error: specTooLarge }
-      // A repeat goes where the first one went: its actor knows both.
-      const before = await backend.vms.load(spec.uuid)
+      // A repeat goes where the first one went: its actor knows both. One that is gone, or never came to be, is placed anew.
+      const known = await backend.vms.load(spec.uuid)
+      const before = known?.present || key ? known : undefined
       const outcome = before ? undefined : await backend.allocate(questionOf(spec))
       if (outcome && 'error' in outcome) return { error: outcome.error }
       const server_uuid = before?.server_uuid ?? chosen(outcome!.value)

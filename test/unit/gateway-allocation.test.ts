@@ -134,6 +134,22 @@ test('a VM without a server goes where placement says, and its place is claimed 
   assert.equal([kind, verb, params['server_uuid']], ['vm', 'create', SERVER])
 })
 
+test('a VM that is gone or never came to be is placed anew, and the repeat of a keyed request is not', async () => {
+  for (const state of ['destroyed', 'failed']) {
+    const { ask, backend } = gateway()
+    backend.put.vm({ uuid: owner, server_uuid: OTHER_SERVER, state, present: false })
+    const again = await ask('POST', '/vms', { body: { uuid: owner, ram: 512 } })
+    assert.equal([again.status, again.body.server_uuid, backend.questions.length], [200, SERVER, 1])
+    const headers = { 'idempotency-key': 'once' }
+    const repeat = await ask('POST', '/vms', { body: { uuid: owner, ram: 512 }, headers })
+    assert.equal([repeat.body.server_uuid, backend.questions.length], [OTHER_SERVER, 1])
+  }
+  const { ask, backend } = gateway()
+  backend.put.vm({ uuid: owner, server_uuid: OTHER_SERVER, state: 'running', present: true })
+  assert.is((await ask('POST', '/vms', { body: { uuid: owner, ram: 512 } })).body.server_uuid, OTHER_SERVER)
+  assert.is(backend.questions.length, 0)
+})
+
 test('capacities, decisions and the pages of the fleet are passed on', async () => {
   const { ask, backend } = gateway()
   const told = { capacities: { [SERVER]: { cpu: 1, ram: 2, disk: 3 } }, errors: { [OTHER_SERVER]: 'it is not set up' } }
