@@ -13,6 +13,7 @@ import { type ReadSnapshot, readDomain, readSnapshot } from './xml-reading.ts'
 
 /** Saving the memory of a large guest takes minutes. */
 const snapshotDeadline = { deadlineMs: 30 * 60_000 }
+const askEveryMs = 500
 
 /** What Muster writes into the description of a snapshot it makes. */
 const Note = v.object({ task_id: v.string(), size_bytes: v.optional(v.number()) })
@@ -49,8 +50,11 @@ export async function createSnapshot(
     }
     const grown = (await allocated(libvirt, poolName, domain.uuid)) - before
     await noteSize(domain, name, { task_id: taskId, size_bytes: Math.max(0, grown) })
+    return goesOn(domain)
   }
-  await goesOn(domain)
+  // libvirt lists a snapshot from its beginning, and goes on with one whose agent has died: it may still be taken, and may fail.
+  await goesOn(domain, snapshotDeadline.deadlineMs)
+  if (!(await find(domain, name))) await createSnapshot(domain, libvirt, { name, taskId }, poolName)
 }
 
 /** See `Snapshots.rollbackSnapshot`. `checkStart`: whether the VM may be started now. */
@@ -128,10 +132,21 @@ async function removeRemains(domain: Domain, name: string): Promise<void> {
   await remains.delete({}, snapshotDeadline)
 }
 
-/** A guest is paused while it is saved; one that a fault left so goes on. */
-async function goesOn(domain: Domain): Promise<void> {
-  const { state, reason } = await domain.getState()
-  if (state === 'paused' && (reason === 'snapshot' || reason === 'save')) await domain.resume()
+/**
+ * A guest is paused while it is saved; one that a fault left so goes on. While libvirt still saves it, it refuses to let it go on: within
+ * this time it is asked again until the guest runs.
+ */
+async function goesOn(domain: Domain, withinMs = 0): Promise<void> {
+  for (const end = performance.now() + withinMs; ; ) {
+    const { state, reason } = await domain.getState()
+    if (state !== 'paused' || (reason !== 'snapshot' && reason !== 'save')) return
+    try {
+      return await domain.resume()
+    } catch (error) {
+      if (performance.now() >= end) throw error
+      await new Promise(resolve => setTimeout(resolve, askEveryMs))
+    }
+  }
 }
 
 /** Bytes the VM's volumes take. */
