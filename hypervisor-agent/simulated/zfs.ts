@@ -33,7 +33,8 @@ export function simulatedZfs({ pool = 'zones' }: { pool?: string } = {}): Zfs {
     datasets: async () => [...known].filter(([name]) => !isSnapshot(name)).map(row),
     snapshots: async dataset => {
       need(dataset)
-      return [...known].filter(([name]) => name.startsWith(`${dataset}@`)).map(row)
+      const isBelow = (name: string) => name.startsWith(`${dataset}@`) || name.startsWith(`${dataset}/`)
+      return [...known].filter(([name]) => isSnapshot(name) && isBelow(name)).map(row)
     },
     properties: async (dataset, names) => {
       const of = (own: Record<string, string>) =>

@@ -32,9 +32,9 @@ export function zfsCommands({ env, limitMs = 50_000 }: { env?: NodeJS.ProcessEnv
   return {
     datasets: async () => rows(await properties(undefined, listed)).filter(row => row.type !== 'snapshot'),
     snapshots: async dataset => {
-      const args = ['get', '-r', '-d', '1', '-H', '-p', '-o', 'name,property,value', listed.join(','), dataset]
+      const args = ['get', '-r', '-H', '-p', '-o', 'name,property,value', listed.join(','), dataset]
       const found = byName(await run('zfs', args, `list snapshots of ${dataset}`))
-      return rows(found).filter(row => row.name.startsWith(`${dataset}@`))
+      return rows(found).filter(row => row.type === 'snapshot')
     },
     properties,
     pools: async () => {

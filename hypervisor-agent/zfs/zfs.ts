@@ -3,7 +3,7 @@
 export interface Zfs {
   /** Filesystems and volumes. */
   datasets(): Promise<ZfsRow[]>
-  /** Those of this dataset alone. */
+  /** Those of this dataset and of all below it. */
   snapshots(dataset: string): Promise<ZfsRow[]>
   /** By dataset (snapshots too where none is named); all properties where none is named. */
   properties(dataset: string | undefined, names: readonly string[]): Promise<Record<string, Record<string, string>>>

@@ -53,6 +53,14 @@ export function zfsStories(test: Suite, place: () => ZfsPlace): void {
     const names = async () =>
       (await ask('GET', `${of(dataset)}/snapshots`)).body.map(({ name, type }: Record<string, string>) => [name, type])
     assert.equal(await names(), [[`${dataset}@one`, 'snapshot']])
+    const child = `${dataset}/child`
+    assert.is((await ask('POST', '/datasets', { dataset: child })).status, 204)
+    assert.is((await ask('POST', `${of(child)}/snapshot`, { name: 'two' })).status, 204)
+    assert.equal((await names()).sort(), [
+      [`${child}@two`, 'snapshot'],
+      [`${dataset}@one`, 'snapshot'],
+    ])
+    for (const below of [`${child}@two`, child]) assert.is((await ask('DELETE', of(below))).status, 204)
     assert.is((await ask('POST', `${of(dataset)}/rollback`, { name: 'one' })).status, 204)
     await refused('POST', `${of(dataset)}/rollback`, { name: 'two' }, 404, 'DatasetNotFound')
     const inTheWay = await ask('DELETE', of(dataset))
