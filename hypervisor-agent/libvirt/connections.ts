@@ -1,5 +1,6 @@
 /**
- * The agent's connections to libvirt. One is for listing and events and never touches a guest, so it cannot hang with one.
+ * The agent's connections to libvirt. One is for listing and events and never touches a guest, so it cannot hang with one; calls that
+ * hang with something else, as a storage pool whose server is away, are left behind on it, and others like it take over its listings.
  * Work on VMs goes over others: one call at a time for each VM, four on each connection; when calls to guests that hang have
  * taken all places, further connections are opened, up to eight.
  */
@@ -16,6 +17,9 @@ export interface ConnectionOptions {
 }
 
 const placesPerConnection = 4
+/** Connections for looking: another one is opened when two calls have not come back from the one in use. */
+const lookConnectionsMax = 4
+const hungLooks = 2
 const workConnectionsMax = 8
 /** Of those, for urgent work: ending guests that hang must be possible when they have taken all other places. */
 const urgentConnections = 1
@@ -23,7 +27,9 @@ const urgentConnections = 1
 const waitingPerVmMax = 32
 
 export interface Connections {
-  /** For listing and events. */
+  /** For events, as long as the connections last. */
+  readonly events: Libvirt
+  /** For listing: asked for anew each time, as another one may have taken over. */
   readonly look: Libvirt
   /** `QEMU`, `TEST`...: libvirt's name of the driver. */
   readonly driver: string
@@ -47,6 +53,8 @@ export async function connections(options: ConnectionOptions): Promise<Connectio
     throw unavailable(options.socketPath, options.uri, error)
   })
   const driver = await look.getType()
+  const lookers = [look]
+  let isOpeningLooker = false
   const workers: Worker[] = []
   /** The connection being opened now: one at a time, so that a burst opens no more than it fills. */
   let opening: Promise<void> | undefined
@@ -67,6 +75,28 @@ export async function connections(options: ConnectionOptions): Promise<Connectio
         opening = undefined
       })
       await opening
+    }
+  }
+
+  /** The one with the fewest calls on it. One that hangs is used again when libvirt has come back from its calls. */
+  function looker(): Libvirt {
+    const open = lookers.filter(one => one.connected)
+    const best = open.reduce((a, b) => (lineOf(b) < lineOf(a) ? b : a), open[0] ?? look)
+    const isHung = best.load.abandoned >= hungLooks
+    if (isHung && !isOpeningLooker && lookers.length < lookConnectionsMax) void openLooker()
+    return best
+  }
+
+  async function openLooker(): Promise<void> {
+    isOpeningLooker = true
+    try {
+      const libvirt = await connect(options.lookDeadlineMs)
+      if (closed) await libvirt.close()
+      else lookers.push(libvirt)
+    } catch {
+      // Whoever looks next tries again.
+    } finally {
+      isOpeningLooker = false
     }
   }
 
@@ -105,7 +135,10 @@ export async function connections(options: ConnectionOptions): Promise<Connectio
   }
 
   return {
-    look,
+    events: look,
+    get look() {
+      return looker()
+    },
     driver,
     work: async (uuid, action, { urgent = false } = {}) => {
       const done = urgent ? (_when: Promise<void>) => {} : await turn(uuid)
@@ -140,7 +173,7 @@ export async function connections(options: ConnectionOptions): Promise<Connectio
     },
     close: async () => {
       closed = true
-      await Promise.all([look, ...workers.map(one => one.libvirt)].map(one => one.close()))
+      await Promise.all([...lookers, ...workers.map(one => one.libvirt)].map(one => one.close()))
     },
   }
 }
@@ -150,6 +183,8 @@ interface Worker {
   /** Pieces of work on it, those included whose caller has gone but whose call has not come back. */
   taken: number
 }
+
+const lineOf = ({ load }: Libvirt) => load.inFlight + load.queued
 
 function take(worker: Worker): Worker {
   worker.taken += 1

@@ -108,9 +108,9 @@ export function libvirtHypervisor(options: LibvirtOptions): Hypervisor {
   async function open(): Promise<void> {
     const made = await connections({ ...deadlines, uri: options.uri, socketPath: options.socketPath })
     try {
-      const known = vms(made.look, options.pool)
-      listen(made.look, known)
-      await made.look.subscribe('domain', 'reboot', 'network')
+      const known = vms(() => made.look, options.pool)
+      listen(made.events, known)
+      await made.events.subscribe('domain', 'reboot', 'network')
       await openPool(made.look, { name: options.pool, path: options.poolPath })
       opened = { connections: made, vms: known }
     } catch (error) {

@@ -23,7 +23,8 @@ export interface Vms {
   forget(uuid?: string): void
 }
 
-export function vms(libvirt: Libvirt, poolName: string): Vms {
+/** `look`: the connection for listing, as of now. */
+export function vms(look: () => Libvirt, poolName: string): Vms {
   const definitions = new Map<string, { read: ReadDomain; at: number }>()
   const changedAt = new Map<string, number>()
   const openedAt = Date.now()
@@ -35,7 +36,7 @@ export function vms(libvirt: Libvirt, poolName: string): Vms {
     if (known && Date.now() - known.at < definitionLifetimeMs) return known.read
     const began = generation
     try {
-      const domain = await libvirt.lookupDomainByUuid(uuid)
+      const domain = await look().lookupDomainByUuid(uuid)
       const read = readDomain(await domain.getXml({ inactive: true }))
       if (began === generation) definitions.set(uuid, { read, at: Date.now() })
       return read
@@ -46,7 +47,7 @@ export function vms(libvirt: Libvirt, poolName: string): Vms {
   }
 
   async function list(): Promise<VmState[]> {
-    const [domains, all] = await Promise.all([libvirt.listDomains(), states(libvirt)])
+    const [domains, all] = await Promise.all([look().listDomains(), states(look())])
     const ids = new Map(domains.map(({ uuid, id }) => [uuid, id]))
     const found = await Promise.all(
       all.map(async stats => {
@@ -83,9 +84,9 @@ export function vms(libvirt: Libvirt, poolName: string): Vms {
 
   async function load(uuid: string): Promise<VmDetail | undefined> {
     try {
-      const domain = await libvirt.lookupDomainByUuid(uuid)
+      const domain = await look().lookupDomainByUuid(uuid)
       const [stats, live, stored, autostart, pid] = await Promise.all([
-        states(libvirt).then(all => all.find(one => one.uuid === domain.uuid)),
+        states(look()).then(all => all.find(one => one.uuid === domain.uuid)),
         domain.getXml(),
         domain.getXml({ inactive: true }),
         domain.getAutostart().catch(() => false),
@@ -96,7 +97,7 @@ export function vms(libvirt: Libvirt, poolName: string): Vms {
       const now = readDomain(live)
       const state = vmState(read, stats, domain.id)
       const sizes = await volumeSizes(
-        libvirt,
+        look(),
         poolName,
         now.disks.map(disk => disk.path),
       )

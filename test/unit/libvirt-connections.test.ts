@@ -54,6 +54,25 @@ test('guests that hang take places, so further connections are opened, and the l
   })
 })
 
+test('calls that hang on the connection for listing are left behind there, and others like it take over', async () => {
+  await withServer({ lookDeadlineMs: 150 }, async (server, made) => {
+    const first = made.look
+    const hung = Array.from({ length: 4 }, () => rejection(first.lookupDomainByName('hung')))
+    for (const error of await Promise.all(hung)) assert.is((error as ConnectionError).reason, 'deadline')
+    // Full: what is asked there now is not even sent.
+    const well = await eventually(() => (made.look === first ? undefined : made.look), { what: 'another connection' })
+    const listed = well.lookupDomainByName('well')
+    await eventually(() => server.waiting.some(one => nameOf(one) === 'well'))
+    reply(server, 'well')
+    await listed
+    assert.is(made.events, first, 'events go on where they were asked for')
+    for (let n = 0; n < 8; n++) await rejection(made.look.lookupDomainByName('hung'))
+    await eventually(() => server.connections === 4, { what: 'as many as there may be' })
+    for (let n = 0; n < 8; n++) await rejection(made.look.lookupDomainByName('hung'))
+    assert.is(server.connections, 4)
+  })
+})
+
 test('no more than eight work connections are opened, and the last is kept for ending guests', async () => {
   await withServer({ workDeadlineMs: 150 }, async (server, made) => {
     const calls = Array.from({ length: 40 }, (_, n) =>
