@@ -11,9 +11,9 @@
 import { setup } from 'xstate'
 import { rejection } from '../contract/errors.ts'
 import { TASKS } from '../contract/task.ts'
-import { type Operation, VM_VERBS, type VmContext, type VmVerb, WAITING_MAX } from '../contract/vm.ts'
+import { VM_VERBS, type VmContext, type VmVerb, WAITING_MAX } from '../contract/vm.ts'
 import { type Effect, effect } from '../effects.ts'
-import { adopted } from './adopted.ts'
+import { adopt, begin, beginNext, dropEnded, dropNext, note, settle, takeWanted, waitTurn } from './changes.ts'
 import {
   askForHeldTask,
   askForTask,
@@ -24,16 +24,15 @@ import {
   releaseTask,
   tellHost,
 } from './effects.ts'
-import { operationOf, remembered, reqId, type Verb, type VmEvent } from './events.ts'
-import { failOrphans, isOfServer, serverLost } from './lost-server.ts'
+import type { Verb, VmEvent } from './events.ts'
 import { clearLeftovers, leftoverEnded } from './leftovers.ts'
+import { failOrphans, isOfServer } from './lost-server.ts'
 import { migrationRefusal, proceed, startMigration, stepTask } from './migration.ts'
 import { newVm } from './new-vm.ts'
-import { lookedAt, looksAlike, numberOr, stringOr } from './observed.ts'
+import { lookedAt, looksAlike } from './observed.ts'
 import {
   canBegin,
   endsOf,
-  enqueue,
   limitMsOf,
   mayBegin,
   OBSERVED,
@@ -113,8 +112,7 @@ const states = setup({
       event.type === 'vanished' && event.server_uuid === context.server_uuid && isLater(context, event),
   },
   delays: {
-    operationLimit: ({ context }) =>
-      (context.operation ? limitMsOf(context.operation.verb) : 0) + OPERATION_GRACE_MS,
+    operationLimit: ({ context }) => (context.operation ? limitMsOf(context.operation.verb) : 0) + OPERATION_GRACE_MS,
     stepLimit: ({ context }) => TASKS[stepTask(context) ?? 'nop'].limitMs + OPERATION_GRACE_MS,
     askAgain: ASK_AGAIN_MS,
     forgetAfter: FORGET_AFTER_MS,
@@ -156,7 +154,7 @@ export const vmMachine = states.createMachine({
   states: {
     absent: {
       on: {
-        create: { target: OPERATIONS.create.during, actions: [adopt(), effect('askForTask', createTask)] },
+        create: { target: OPERATIONS.create.during, actions: [states.assign(adopt), effect('askForTask', createTask)] },
         reported: reportedTargets('absent'),
       },
     },
@@ -185,8 +183,8 @@ function settled(state: Settled, { forgets = false } = {}) {
           target: OPERATIONS[verb].during,
           actions:
             verb === 'migrate'
-              ? [begin(state), effect('askForHeldTask', askForHeldTask), ...firstStep()]
-              : [begin(state), effect('askForTask', askForTask)],
+              ? [states.assign(begin(state)), effect('askForHeldTask', askForHeldTask), ...firstStep()]
+              : [states.assign(begin(state)), effect('askForTask', askForTask)],
         })),
         {
           actions: [
@@ -197,7 +195,7 @@ function settled(state: Settled, { forgets = false } = {}) {
     ]),
   )
   const create = mayBegin('create', state, {})
-    ? { target: OPERATIONS.create.during, actions: [adopt(), effect('askForTask', createTask)] }
+    ? { target: OPERATIONS.create.during, actions: [states.assign(adopt), effect('askForTask', createTask)] }
     : { actions: [effect('refuse', () => [{ type: 'reject' as const, rejection: rejection('VmExists') }])] }
   return states.createStateConfig({
     always: [
@@ -206,15 +204,12 @@ function settled(state: Settled, { forgets = false } = {}) {
         target: OPERATIONS[verb].during,
         actions:
           verb === 'migrate'
-            ? [beginNext(state), ...firstStep()]
-            : [beginNext(state), effect('releaseTask', releaseTask)],
+            ? [states.assign(beginNext(state)), ...firstStep()]
+            : [states.assign(beginNext(state)), effect('releaseTask', releaseTask)],
       })),
       {
         guard: 'hasWaiting' as const,
-        actions: [
-          effect('failTask', (context: VmContext) => failNext(context, state)),
-          states.assign({ waiting: dropNext }),
-        ],
+        actions: [effect('failTask', (context: VmContext) => failNext(context, state)), states.assign(dropNext)],
       },
     ],
     on: {
@@ -237,7 +232,11 @@ function operating(verb: VmVerb) {
     (guard === 'endsIn' ? endsOf(verb) : returnsOf(verb)).map(state => ({
       guard: { type: guard, params: { state } },
       target: state,
-      actions: [effect('tellHost', (context: VmContext) => tellHost(context, state)), settle(), effect('done', done)],
+      actions: [
+        effect('tellHost', (context: VmContext) => tellHost(context, state)),
+        states.assign(settle),
+        effect('done', done),
+      ],
     }))
   const lost = returnsOf(verb).map(state => ({
     guard: { type: 'lostIn' as const, params: { state } },
@@ -246,12 +245,12 @@ function operating(verb: VmVerb) {
       effect('failTask', failOrphans),
       effect('tellHost', (context: VmContext) => tellHost(context, state)),
       states.assign({ waiting: [] }),
-      settle(),
+      states.assign(settle),
       effect('done', done),
     ],
   }))
   const wait = [
-    { guard: 'hasRoom' as const, actions: [waitTurn(), effect('askForHeldTask', askForHeldTask)] },
+    { guard: 'hasRoom' as const, actions: [states.assign(waitTurn), effect('askForHeldTask', askForHeldTask)] },
     { actions: [effect('refuse', () => [{ type: 'reject' as const, rejection: rejection('TooManyWaiting') }])] },
   ]
   return states.createStateConfig({
@@ -269,7 +268,7 @@ function operating(verb: VmVerb) {
       refused: [...ends('taskRefused'), leftoverEnds(), { actions: [states.assign(dropEnded)] }],
       reported: [
         { guard: { type: 'isKnown' as const, params: {} }, actions: [effect('done', done)] },
-        { guard: { type: 'isNews' as const, params: {} }, actions: [note(), effect('done', done)] },
+        { guard: { type: 'isNews' as const, params: {} }, actions: [states.assign(note), effect('done', done)] },
         { actions: [effect('done', done)] },
       ],
       vanished: { actions: [effect('done', done)] },
@@ -340,7 +339,7 @@ function reportedTargets(state: Settled | 'absent') {
     ...OBSERVED.map(other => ({
       guard: { type: 'isNews' as const, params: { state: other } },
       ...(other === state ? {} : { target: other }),
-      actions: [note(), effect('done', done)],
+      actions: [states.assign(note), effect('done', done)],
     })),
     { actions: [effect('done', done)] },
   ]
@@ -355,18 +354,7 @@ function adoptions() {
     },
     {
       guard: 'isFromNode' as const,
-      actions: [
-        states.assign(({ context, event }) =>
-          event.type === 'adopt'
-            ? {
-                ...adopted(context, event.wanted),
-                ...(event.ordered ? { discovered: false } : {}),
-                modified_at: event.at,
-              }
-            : {},
-        ),
-        effect('done', done),
-      ],
+      actions: [states.assign(takeWanted), effect('done', done)],
     },
     { actions: [effect('done', done)] },
   ]
@@ -380,136 +368,9 @@ function vanishedTarget(state: Settled) {
   ]
 }
 
-// Changes of the context.
-
-/** A new VM as its creator ordered it. */
-function adopt() {
-  return states.assign(({ context, event }) => {
-    if (event.type !== 'create') return {}
-    const { spec } = event
-    return {
-      ...unsaid,
-      server_uuid: event.server_uuid,
-      name: spec.name,
-      alias: spec.alias ?? null,
-      owner_uuid: spec.owner_uuid ?? null,
-      brand: spec.brand ?? 'kvm',
-      ram: spec.memory_mib,
-      vcpus: spec.vcpus,
-      cpu_cap: spec.cpu_cap ?? null,
-      quota: spec.quota_gib ?? null,
-      image_uuid: event.image_uuid ?? null,
-      disks: spec.disks,
-      nics: spec.nics,
-      autoboot: spec.autoboot ?? true,
-      ...(spec.tags === undefined ? {} : { tags: spec.tags }),
-      ...dockerId(spec),
-      host_key: event.host_key ?? null,
-      discovered: false,
-      created_at: event.at,
-      modified_at: event.at,
-      observed: null,
-      before: 'absent',
-      waiting: context.waiting,
-      failure: null,
-      operation: { verb: 'create', task_id: event.task_id, at: event.at, params: {}, ...reqId(event) },
-    }
-  })
-}
-
-/** Of a VM that had the same id before these are not the new one's. */
-const unsaid: Partial<VmContext> = Object.fromEntries(['tags', 'docker_id'].map(field => [field, undefined]))
-
-/** A container's id is how affinity rules name it. */
-function dockerId({ internal_metadata }: { internal_metadata?: Record<string, unknown> | undefined }) {
-  const id = internal_metadata?.['docker:id']
-  return typeof id === 'string' ? { docker_id: id } : {}
-}
-
-function begin(state: string) {
-  return states.assign(({ event }) => {
-    const operation = operationOf(event)
-    return { operation: operation && remembered(operation), before: state, modified_at: event.at }
-  })
-}
-
-function beginNext(state: string) {
-  return states.assign(({ context }) => ({
-    operation: context.waiting[0] ?? null,
-    waiting: context.waiting.slice(1),
-    before: state,
-  }))
-}
-
-function waitTurn() {
-  return states.assign(({ context, event }) => {
-    const next = operationOf(event)
-    return next ? { waiting: enqueue(context.waiting, remembered(next)) } : {}
-  })
-}
-
-function settle() {
-  return states.assign(({ context, event }) => {
-    const verb = context.operation?.verb ?? 'create'
-    const failure =
-      event.type === 'task_ended'
-        ? event.status === 'failure' && (event.error ?? rejection('TaskFailed'))
-        : event.type === 'refused'
-          ? event.rejection
-          : event.type === 'server_lost'
-            ? serverLost
-            : rejection('TaskTimedOut', 'the end of the task was never reported')
-    return {
-      ...(event.type === 'task_ended' && event.status === 'complete' ? adopted(context, event.wanted) : {}),
-      operation: null,
-      before: null,
-      modified_at: event.at,
-      settled_at: Math.max(context.settled_at, event.type === 'task_ended' ? event.ended_at : 0),
-      // The agent's last look, so that listings need not wait for the next status event.
-      ...(event.type === 'task_ended' && event.vm ? { observed: lookedAt(event.vm, event.ended_at) } : {}),
-      failure: failure ? { verb, code: failure.code, message: failure.message, at: event.at } : null,
-    }
-  })
-}
-
-/** What a report says of a VM: its state, and for one that nobody ordered here all that is known of it. */
-function note() {
-  return states.assign(({ context, event }) => {
-    if (event.type !== 'reported') return {}
-    const { vm } = event
-    const observed = lookedAt(vm, event.seen_at)
-    if (context.server_uuid) return { observed }
-    return {
-      observed,
-      discovered: true,
-      server_uuid: event.server_uuid,
-      name: stringOr(vm['name'], vm.uuid),
-      alias: stringOr(vm['alias'], null),
-      owner_uuid: stringOr(vm['owner_uuid'], null),
-      brand: stringOr(vm['brand'], 'kvm'),
-      ram: numberOr(vm['max_physical_memory'], 0),
-      vcpus: numberOr(vm['vcpus'], 1),
-      cpu_cap: numberOr(vm['cpu_cap'], null),
-      quota: numberOr(vm['quota'], null),
-      created_at: event.at,
-      modified_at: event.at,
-    }
-  })
-}
-
 /** A verb that would take the VM from its server has conditions of its own. */
 function mayLeave(context: VmContext, verb: VmVerb, params: Record<string, unknown>): boolean {
   return verb !== 'migrate' || migrationRefusal(context, params) === undefined
-}
-
-function dropNext({ context }: { context: VmContext }): Operation[] {
-  return context.waiting.slice(1)
-}
-
-/** A verb that was to wait but whose task was refused, or ended by an operator. */
-function dropEnded({ context, event }: { context: VmContext; event: VmEvent }): Partial<VmContext> {
-  const ended = event.type === 'refused' ? event.params['task_id'] : event.type === 'task_ended' && event.task_id
-  return { waiting: context.waiting.filter(({ task_id }) => task_id !== ended) }
 }
 
 /** Did the node look after the last operation ended? By its own clock, unless that was set back meanwhile. */
