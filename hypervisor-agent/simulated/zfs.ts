@@ -64,6 +64,9 @@ export function simulatedZfs({ pool = 'zones' }: { pool?: string } = {}): Zfs {
     set: async (dataset, properties) => {
       Object.assign(need(dataset), properties)
     },
+    unset: async (dataset, property) => {
+      delete need(dataset)[property]
+    },
     destroy: async name => {
       need(name)
       const children = [...known.keys()].filter(other => other.startsWith(`${name}/`) || other.startsWith(`${name}@`))

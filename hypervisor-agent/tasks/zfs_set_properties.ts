@@ -15,8 +15,8 @@ export const zfs_set_properties: TaskHandler<'zfs_set_properties'> = {
       }
     } catch (error) {
       for (const name of done.reverse()) {
-        const old = before[name]
-        if (old !== undefined && old !== '-') await zfs.set(dataset, { [name]: old })
+        const old = before[name] ?? '-'
+        await (old === '-' ? zfs.unset(dataset, name) : zfs.set(dataset, { [name]: old }))
       }
       throw error
     }

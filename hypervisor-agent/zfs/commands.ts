@@ -59,6 +59,7 @@ export function zfsCommands({ env, limitMs = 50_000 }: { env?: NodeJS.ProcessEnv
         await run('zfs', ['set', `${name}=${value}`, dataset], `set ${name} of ${dataset}`)
       }
     },
+    unset: async (dataset, name) => void (await run('zfs', ['inherit', name, dataset], `unset ${name} of ${dataset}`)),
     destroy: async name => void (await run('zfs', ['destroy', name], `destroy ${name}`)),
   }
 }

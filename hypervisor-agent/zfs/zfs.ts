@@ -12,6 +12,8 @@ export interface Zfs {
   snapshot(name: string): Promise<void>
   rollback(name: string): Promise<void>
   set(dataset: string, properties: Readonly<Record<string, string>>): Promise<void>
+  /** The property is as if it had never been set here. */
+  unset(dataset: string, property: string): Promise<void>
   destroy(name: string): Promise<void>
 }
 

@@ -43,10 +43,11 @@ test('properties that are set in part are set back', async () => {
     },
   }
   const agent = await node.agent({ throughTools: tools => ({ ...tools, zfs: refusing }) })
-  const task = offer('zfs_set_properties', { dataset: 'zones/b', properties: { 'a:a': 'new', 'b:b': 'x' } })
+  const task = offer('zfs_set_properties', { dataset: 'zones/b', properties: { 'a:a': 'new', 'c:c': 'y', 'b:b': 'x' } })
   await agent.executor.accept(task)
   assert.is((await node.owner.end(task.id)).status, 'failure')
-  assert.equal(await zfs.properties('zones/b', ['a:a']), { 'zones/b': { 'a:a': 'old' } })
+  // What had not been set is not set again.
+  assert.equal(await zfs.properties('zones/b', ['a:a', 'c:c']), { 'zones/b': { 'a:a': 'old', 'c:c': '-' } })
   await agent.kill()
   await node.remove()
 })

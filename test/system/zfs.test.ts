@@ -97,6 +97,12 @@ test('bytes written before a snapshot are back after rollback', async () => {
   assert.is(await inside('cat', [join(mountpoint, 'file')]), 'before')
 })
 
+test('a property that is unset is as if it had never been set', async () => {
+  await zfs.set(pool, { 'muster:brief': 'x' })
+  await zfs.unset(pool, 'muster:brief')
+  assert.equal(await zfs.properties(pool, ['muster:brief']), { [pool]: { 'muster:brief': '-' } })
+})
+
 test('a server whose ZFS does not run says so', async () => {
   // Outside of the namespace there is no daemon, or a ZFS that does not know this pool.
   const error = await zfsCommands()
