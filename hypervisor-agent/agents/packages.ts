@@ -14,6 +14,7 @@ import {
   readlink,
   rename,
   rm,
+  stat,
   symlink,
   writeFile,
 } from 'node:fs/promises'
@@ -75,8 +76,12 @@ export function packages({
     const root = `${into}.tree`
     await rm(root, { recursive: true, force: true })
     await mkdir(join(root, 'DEBIAN'), { recursive: true, mode: 0o755 })
-    for (const path of (await run('dpkg-query', ['-L', '--', name])).split('\n')) {
-      const found = path.startsWith('/') ? await lstat(path).catch(() => undefined) : undefined
+    const paths = (await run('dpkg-query', ['-L', '--', name])).split('\n')
+    // A folder of the package may be a link on the node, as /lib is.
+    const folders = new Set(paths.map(path => dirname(path)))
+    for (const path of paths) {
+      const look = folders.has(path) ? stat : lstat
+      const found = path.startsWith('/') ? await look(path).catch(() => undefined) : undefined
       if (!found) continue
       const to = join(root, path)
       if (found.isDirectory()) await mkdir(to, { recursive: true, mode: found.mode & 0o7777 })

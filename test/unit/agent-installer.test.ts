@@ -388,4 +388,28 @@ test('a folder that an agent has put in the place of its orders is left as it is
     assert.equal(dpkg.commands, [])
   }))
 
+test('a package is kept as it was, also where a folder of it is a link on this node', async () => {
+  // As /lib, which leads to /usr/lib.
+  const place = join(folder, 'merged')
+  mkdirSync(join(place, 'real'), { recursive: true })
+  writeFileSync(join(place, 'real/agent.service'), 'the old one')
+  symlinkSync('real', join(place, 'link'))
+  symlinkSync('agent.service', join(place, 'real/alias.service'))
+  const listed = ['/.', place, `${place}/link`, `${place}/link/agent.service`, `${place}/link/alias.service`]
+  const run: Run = async (program, args) => {
+    if (program !== 'dpkg-query') return runProgram(program, args)
+    if (args.includes('-W')) return 'installed'
+    return args.includes('-L') ? `${listed.join('\n')}\n` : controlFile
+  }
+  const controlFile =
+    'Package: a-b\nStatus: install ok installed\nVersion: 1\nArchitecture: all\nMaintainer: a <a@localhost>\nDescription: an agent\n'
+  const way = join(folder, 'way/previous')
+  const info = join(folder, 'no-info')
+  await packages({ run, prefix: folder, info }).keep({ name: 'a-b', version: '2', kind: 'deb' }, way)
+  const unpacked = join(folder, 'unpacked')
+  execFileSync('dpkg-deb', ['--extract', `${way}.deb`, unpacked])
+  assert.is(readFileSync(join(unpacked, place, 'link/agent.service'), 'utf8'), 'the old one')
+  assert.is(readlinkSync(join(unpacked, place, 'link/alias.service')), 'agent.service')
+})
+
 test.run()
