@@ -49,6 +49,7 @@ export function linuxHost({
   const hasSystemd = () => sources.exists('/run/systemd/system')
   const file = join(stateDir, 'boot.json')
   let boot: v.InferOutput<typeof Boot> | undefined
+  let looking: Promise<v.InferOutput<typeof Boot>> | undefined
 
   const isContainer = () => sources.exists('/run/systemd/container')
 
@@ -65,15 +66,22 @@ export function linuxHost({
     return (await isContainer()) ? `${kernel}:${(await ofSystemd('UserspaceTimestampMonotonic')) ?? ''}` : kernel
   }
 
-  /** Looked up once a boot and kept: a clock that is set later must not look like a reboot. */
+  /** Looked up once a boot and kept: a clock that is set later must not look like a reboot. One at a time: it is one file. */
   async function bootTimeS(): Promise<number> {
     const id = await bootId()
-    boot ??= await kept(file)
-    if (boot?.id !== id) {
-      boot = { id, time_s: await readBootTimeS() }
-      await writeDurable(file, `${JSON.stringify(boot)}\n`)
-    }
-    return boot.time_s
+    if (boot?.id === id) return boot.time_s
+    looking ??= lookUp(id).finally(() => {
+      looking = undefined
+    })
+    return (await looking).time_s
+  }
+
+  async function lookUp(id: string): Promise<v.InferOutput<typeof Boot>> {
+    const known = await kept(file)
+    const now = known?.id === id ? known : { id, time_s: await readBootTimeS() }
+    if (now !== known) await writeDurable(file, `${JSON.stringify(now)}\n`)
+    boot = now
+    return now
   }
 
   async function readBootTimeS(): Promise<number> {

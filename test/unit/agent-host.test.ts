@@ -60,6 +60,13 @@ const sourcesOf = (host: FakeHost): HostSources => ({
   exists: async path => (path === '/run/systemd/container' ? host.userspace !== undefined : host.systemd),
 })
 
+test('many may ask at once when the boot began, also for the first time', () =>
+  withFolder(async stateDir => {
+    const host = linuxHost({ stateDir, sources: sourcesOf(fakeHost()) })
+    const told = await Promise.all(Array.from({ length: 8 }, () => host.bootTimeS()))
+    assert.equal([...new Set(told)], [1_790_000_000])
+  }))
+
 test('a boot began when the kernel says; a clock that is set later does not move it, another boot does', () =>
   withFolder(async stateDir => {
     const machine = fakeHost()
