@@ -40,17 +40,25 @@ export async function publish({ service, manifest, path, file }: Publication, si
     duplex: 'half',
     signal,
   })
-  const found = v.safeParse(Taken, taken)
-  const sha1 = found.success ? found.output.files[0]?.sha1 : undefined
-  if (sha1 !== undefined && sha1 !== file.sha1) {
-    throw failed(image, `it has taken a file with SHA-1 ${sha1}, not ${file.sha1}`)
+  // It has a file for good: ours from a try before this one, or somebody else's image of the same uuid.
+  const isThere = v.is(There, taken)
+  const sha1 = sha1In(isThere ? await ask(image, { signal }) : taken)
+  if ((isThere || sha1 !== undefined) && sha1 !== file.sha1) {
+    const verb = isThere ? 'has' : 'has taken'
+    throw failed(image, `it ${verb} a file with SHA-1 ${sha1 ?? 'that it does not tell'}, not ${file.sha1}`)
   }
   await say('activate')
 }
 
 /** What a service may answer: the manifest as it has it now. */
 const Taken = v.looseObject({ files: v.array(v.looseObject({ sha1: v.optional(v.string()) })) })
-const there = ['ImageUuidAlreadyExists', 'ImageAlreadyActivated']
+/** Or that it has what it is given already. */
+const There = v.looseObject({ code: v.picklist(['ImageUuidAlreadyExists', 'ImageAlreadyActivated']) })
+
+function sha1In(answer: unknown): string | undefined {
+  const taken = v.safeParse(Taken, answer)
+  return taken.success ? taken.output.files[0]?.sha1 : undefined
+}
 
 /** The answer's JSON, or undefined. An address that leads elsewhere is not followed. */
 async function ask(url: string, request: RequestInit & { duplex?: 'half' }): Promise<unknown> {
@@ -64,9 +72,7 @@ async function ask(url: string, request: RequestInit & { duplex?: 'half' }): Pro
     throw failed(url, cause instanceof Error ? cause.message : message, error)
   }
   const body = parsed(text)
-  if (response.ok) return body
-  const code = (body as { code?: unknown } | undefined)?.code
-  if (typeof code === 'string' && there.includes(code)) return body
+  if (response.ok || v.is(There, body)) return body
   throw failed(url, `it answers ${response.status}: ${text.slice(0, saidMax)}`)
 }
 

@@ -123,10 +123,27 @@ test('a service is given manifest, file with checksum, and the word that it is w
 test('what a service has already is success, so that a repeat after a crash ends well', async () => {
   answer = ({ method, url }, response) => {
     const code = url.searchParams.get('action') === 'import' ? 'ImageUuidAlreadyExists' : 'ImageAlreadyActivated'
-    json(response, method === 'PUT' ? 200 : 409, { code, message: 'it is there' })
+    if (method === 'PUT') json(response, 200, {})
+    else json(response, 409, { code, message: 'it is there' })
   }
   await given()
   assert.is(asked.length, 3)
+})
+
+test('an image that a service has for good is success if it is this one, and a failure if it is another of its name', async () => {
+  let there: object = {}
+  answer = ({ method, url }, response) => {
+    const code = url.searchParams.get('action') === 'import' ? 'ImageUuidAlreadyExists' : 'ImageAlreadyActivated'
+    if (method === 'GET') json(response, 200, there)
+    else json(response, 409, { code, message: 'it is there' })
+  }
+  const { sha1 } = await packed('gzip')
+  there = { uuid: 'made-here', files: [{ sha1 }] }
+  await given()
+  for (const other of [{ files: [{ sha1: 'f'.repeat(40) }] }, { files: [] }]) {
+    there = { uuid: 'made-here', ...other }
+    assert.match((await refused()).message, /it has a file with SHA-1/)
+  }
 })
 
 test('a refusal is told with the service’s words, and nothing is asked after it', async () => {
