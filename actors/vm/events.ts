@@ -42,12 +42,12 @@ export function operationOf(event: VmEvent): Operation | null {
 export const reqId = (event: Stamp) => (event.req_id === undefined ? {} : { req_id: event.req_id })
 
 /**
- * The operation as its VM's record remembers it: without metadata, tags, manifest and script, which its task has already and which,
- * times all that may wait, would make the record larger than a message may be.
+ * The operation as its VM's record remembers it: without manifest, script, and of an update all but numbers and the like, which its task
+ * has already and which, times all that may wait, would make the record larger than a message may be.
  */
 export function remembered(operation: Operation): Operation {
   const { changes, update: _, manifest: __, prepare_image_script: ___, ...params } = operation.params
   if (typeof changes !== 'object' || changes === null) return { ...operation, params }
-  const kept = Object.entries(changes).filter(([name]) => !/_(metadata|tags)$/.test(name))
+  const kept = Object.entries(changes).filter(([, value]) => typeof value !== 'object' || value === null)
   return { ...operation, params: { ...params, changes: Object.fromEntries(kept) } }
 }
