@@ -14,11 +14,13 @@ export { targetOf } from '../actors/contract/found.ts'
 /** Most disks and NICs of a VM, as at its creation. */
 const slotsMax = 256
 const nicsMax = 32
+/** Most bytes of all metadata and tags, as at its creation: they are in its definition and records, which messages carry. */
+const wordsMaxBytes = 128 * 1024
 
 /** InvalidArgument for what cannot be: a disk or NIC that is not there, one that is there already, a disk that would shrink. */
 export function changedShape(uuid: string, before: VmShape, changes: VmChanges, taskId: string): VmShape {
   const { alias, cpu_cap, owner_uuid, quota_gib, ...kept } = before
-  return {
+  const wanted = {
     ...kept,
     memory_mib: changes.memory_mib ?? before.memory_mib,
     vcpus: changes.vcpus ?? before.vcpus,
@@ -41,6 +43,15 @@ export function changedShape(uuid: string, before: VmShape, changes: VmChanges, 
     ),
     tags: merged(before.tags, changes.set_tags, changes.remove_tags),
   }
+  const bytes = wordsOf(wanted)
+  if (bytes > wordsMaxBytes && bytes > wordsOf(before)) {
+    throw invalid(`metadata and tags would have ${bytes} bytes as JSON, more than ${wordsMaxBytes}: remove some`)
+  }
+  return wanted
+}
+
+function wordsOf({ customer_metadata, internal_metadata, tags }: VmShape): number {
+  return Buffer.byteLength(JSON.stringify({ customer_metadata, internal_metadata, tags }))
 }
 
 /** The parts in which two shapes differ. */

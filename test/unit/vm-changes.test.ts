@@ -123,6 +123,40 @@ test('a change is decided before anything is touched: names, sizes and addresses
   })
 })
 
+test('metadata and tags do not grow without bound, however many updates add to them, and may always shrink', async () => {
+  await changing(async (node, uuid) => {
+    const before = await node.hypervisor.shapeOf(uuid)
+    const half = 'x'.repeat(60 * 1024)
+    const changed = (shape: typeof before, wanted: Parameters<typeof changedShape>[2]) =>
+      changedShape(uuid, shape, wanted, randomUUID())
+    const full = changed(before, { set_customer_metadata: { a: half }, set_tags: { b: half } })
+    assert.throws(
+      () => changed(full, { set_internal_metadata: { c: half } }),
+      (error: HypervisorError) => error.code === 'InvalidArgument' && /more than 131072/.test(error.message),
+    )
+    const made = { ...full, internal_metadata: { c: half, d: half } }
+    assert.equal(changed(made, { remove_internal_metadata: ['c'] }).internal_metadata, { d: half })
+    assert.is(changed(made, { memory_mib: 96 }).memory_mib, 96)
+  })
+})
+
+test('a VM’s record stays small however large the updates are that wait in it', () => {
+  const fleet = makeFleet()
+  registered(fleet)
+  withRunningVm(fleet)
+  const remove_disks = Array.from({ length: 30 }, () => 'x'.repeat(4096))
+  for (let n = 2; n < 12; n++) {
+    const params = { changes: { memory_mib: 96, remove_disks }, ignored: [] }
+    fleet.command('vm', VM, 'update', { task_id: taskId(n), params })
+    fleet.settle()
+  }
+  const record = fleet.record('vm', VM)
+  assert.is((record.snapshot.context as unknown as VmContext).waiting.length, 9)
+  assert.ok(JSON.stringify(record).length < 64 * 1024, `${JSON.stringify(record).length} bytes`)
+  const task = fleet.tasks.get(taskId(5))?.params as { changes: { remove_disks: string[] } }
+  assert.is(task.changes.remove_disks.length, 30)
+})
+
 test('what the node has not is refused by its code, and memory beyond the start’s waits for the next boot', async () => {
   await changing(async (node, uuid) => {
     const agent = await node.agent()
