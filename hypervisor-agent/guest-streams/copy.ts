@@ -44,14 +44,14 @@ const typeMask = 0o170000
 const folderType = 0o040000
 const fileType = 0o100000
 /** Linux's type, and Go's bits for it. */
-const goTypes: Record<number, number> = {
-  [folderType]: 2 ** 31,
-  21609: 2 ** 27,
-  14406: 2 ** 26,
-  2401: 2 ** 25,
-  26411: 2 ** 24,
-  4802: 2 ** 26 + 2 ** 21,
-}
+const goTypes = new Map([
+  [folderType, 2 ** 31],
+  [0o120000, 2 ** 27],
+  [0o060000, 2 ** 26],
+  [0o010000, 2 ** 25],
+  [0o140000, 2 ** 24],
+  [0o020000, 2 ** 26 + 2 ** 21],
+])
 const goFlags: [number, number][] = [
   [0o4000, 2 ** 23],
   [0o2000, 2 ** 22],
@@ -60,7 +60,7 @@ const goFlags: [number, number][] = [
 
 function goMode(mode: number): number {
   const flags = goFlags.filter(([bit]) => (mode & bit) !== 0).reduce((sum, [, bit]) => sum + bit, 0)
-  return (mode & 0o777) + (goTypes[mode & typeMask] ?? 0) + flags
+  return (mode & 0o777) + (goTypes.get(mode & typeMask) ?? 0) + flags
 }
 
 /** Serves a copy; what `examine` found is `file`. */

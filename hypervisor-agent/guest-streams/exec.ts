@@ -10,6 +10,8 @@ import type { StreamWork } from './guest-streams.ts'
 export const guestCallMs = 30_000
 /** How often a program is looked at, ms: soon after it wrote, rarely while it is silent. */
 const lookMs = { least: 50, most: 1_000 }
+/** Bytes of input in one call. */
+const fedBytes = 64 * 1024
 
 export interface Follower {
   program: Omit<GuestProgram, 'id' | 'detached'>
@@ -59,7 +61,12 @@ export async function follow(
   const call = <T>(work: () => Promise<T>) => within(guestCallMs, signal, stuck, work)
   try {
     await call(() => hypervisor.startProgram(uuid, { ...program, id, detached: false }))
-    attend(piece => call(() => hypervisor.feedProgram(uuid, id, piece))).catch(error => ending.abort(error))
+    attend(async input => {
+      if (input === 'end') return call(() => hypervisor.feedProgram(uuid, id, 'end'))
+      for (let at = 0; at < input.length; at += fedBytes) {
+        await call(() => hypervisor.feedProgram(uuid, id, input.subarray(at, at + fedBytes)))
+      }
+    }).catch(error => ending.abort(error))
     for (let wait = lookMs.least; ; ) {
       const output = await call(() => hypervisor.readProgram(uuid, id))
       await told(output, wrote)

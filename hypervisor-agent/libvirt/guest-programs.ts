@@ -8,7 +8,7 @@ import * as v from 'valibot'
 import type { GuestFile, GuestProgram, GuestPrograms, ProgramOutput } from '../guest-programs.ts'
 import { HypervisorError } from '../hypervisor.ts'
 import { askAgent } from './guest-agent.ts'
-import { FOLLOW, FORGET, KILL, PREPARE, START, STAT } from './guest-words.ts'
+import { DETACH, FOLLOW, FORGET, KILL, PREPARE, START, STAT } from './guest-words.ts'
 
 export interface GuestProgramParts {
   /** One piece of work on the VM's domain; calls for it take turns. */
@@ -24,8 +24,9 @@ interface Followed {
   code?: number | undefined
 }
 
-/** Bytes asked for in one answer, and sent in one command. */
-const pieceBytes = 256 * 1024
+/** Bytes asked for in one answer, and sent in one command: the agent reads commands by the letter, which takes a slow guest its time. */
+const pieceBytes = 128 * 1024
+const sentBytes = 32 * 1024
 /** The guest waits 60 s and more for a sign of who follows a program. */
 const leaseEveryMs = 20_000
 /** Time of a script of ours in the guest, ms. */
@@ -48,11 +49,14 @@ export function libvirtGuestPrograms({ act }: GuestProgramParts): GuestPrograms 
     const place = placeOf(id)
     await script(domain, PREPARE, [place])
     const mode = detached ? 'detached' : input ? 'input' : 'plain'
-    const pid = await begin(domain, {
-      arg: ['-c', START, 'sh', FOLLOW, 'sh', place, mode, folder, user, ...command],
-      env: [`PATH=${path}`, 'HOME=/root', ...env],
-    })
-    if (detached) return
+    const words = [FOLLOW, 'sh', place, mode, folder, user, ...command]
+    const variables = [`PATH=${path}`, 'HOME=/root', ...env]
+    if (detached) {
+      // It has begun when this is over: then what is kept of it may go.
+      await script(domain, DETACH, words, { env: variables })
+      return
+    }
+    const pid = await begin(domain, { arg: ['-c', START, 'sh', ...words], env: variables })
     const stdout = await open(domain, `${place}/out`, 'r')
     const stderr = await open(domain, `${place}/err`, 'r')
     const handles = { stdout, stderr, ...(input ? { input: await open(domain, `${place}/in`, 'a') } : {}) }
@@ -81,8 +85,8 @@ export function libvirtGuestPrograms({ act }: GuestProgramParts): GuestPrograms 
         const { input: handle } = need(uuid, id).handles
         if (handle === undefined) throw new HypervisorError('TaskFailed', 'the program takes no input')
         if (given === 'end') return touch(domain, `${placeOf(id)}/closed`)
-        for (let at = 0; at < given.length; at += pieceBytes) {
-          const data = Buffer.from(given.subarray(at, at + pieceBytes)).toString('base64')
+        for (let at = 0; at < given.length; at += sentBytes) {
+          const data = Buffer.from(given.subarray(at, at + sentBytes)).toString('base64')
           await askAgent(domain, 'guest-file-write', { handle, 'buf-b64': data })
         }
         await askAgent(domain, 'guest-file-flush', { handle })
@@ -98,7 +102,7 @@ export function libvirtGuestPrograms({ act }: GuestProgramParts): GuestPrograms 
       act('forget a program in', uuid, async domain => void (await script(domain, FORGET, [placeOf(id)]))),
     statGuestFile: (uuid, file) =>
       act('look at a file in', uuid, async domain => {
-        const { code, said } = await script(domain, STAT, [file], [notThere])
+        const { code, said } = await script(domain, STAT, [file], { known: notThere })
         if (code === notThere) throw new HypervisorError('FileNotFound', `there is no ${file} in VM ${uuid}`)
         return readStat(said)
       }),
@@ -137,15 +141,17 @@ async function begin(domain: Domain, given: { arg: string[]; env?: string[]; 'ca
   return v.parse(Started, await askAgent(domain, 'guest-exec', { path: '/bin/sh', ...given })).pid
 }
 
-/** Runs one of our scripts to its end, which must be 0 or one of `known`. */
-async function script(domain: Domain, words: string, args: string[], known: number[] = []) {
-  const pid = await begin(domain, { arg: ['-c', words, 'sh', ...args], 'capture-output': true })
+/** Runs one of our scripts to its end, which must be 0 or `known`. */
+async function script(domain: Domain, words: string, args: string[], how: { known?: number; env?: string[] } = {}) {
+  const { known = 0, env } = how
+  const given = { arg: ['-c', words, 'sh', ...args], 'capture-output': true, ...(env ? { env } : {}) }
+  const pid = await begin(domain, given)
   const deadline = performance.now() + scriptMs
   for (;;) {
     const status = v.parse(Status, await askAgent(domain, 'guest-exec-status', { pid }))
     const code = codeOf(status)
     const said = text(status['out-data'])
-    if (code === 0 || (code !== undefined && known.includes(code))) return { code, said }
+    if (code === 0 || code === known) return { code, said }
     if (code !== undefined) {
       const wrong = text(status['err-data']).trim() || `code ${code}`
       throw new HypervisorError('HypervisorError', `the shell of VM ${domain.uuid} refused: ${wrong}`)

@@ -17,6 +17,14 @@ command -v setsid >/dev/null 2>&1 && exec setsid /bin/sh -c "$@"
 exec /bin/sh -c "$@"
 `
 
+/** $1: FOLLOW, then its arguments. Begins it in the background, once for its folder $3. */
+export const DETACH = `
+mkdir "$3/begun" 2>/dev/null || exit 0
+alone=
+command -v setsid >/dev/null 2>&1 && alone=setsid
+$alone /bin/sh -c "$@" </dev/null >/dev/null 2>&1 &
+`
+
 /**
  * Runs a program: $1 its folder, $2 the way (plain, input, detached), $3 where, $4 as whom, then the program itself. It ends with the
  * program's code. One that is followed is killed when its lease is not renewed.
@@ -24,16 +32,15 @@ exec /bin/sh -c "$@"
 export const FOLLOW = `
 d=$1 way=$2 where=$3 user=$4
 shift 4
-umask 077
-mkdir "$d/begun" 2>/dev/null || exit 0
-echo $$ > "$d/pid"
 exec 2>/dev/null
 umask 022
 [ -z "$user" ] || set -- chroot --skip-chdir --userspec="$user" / "$@"
 work() { cd "$where" && exec "$@"; }
-case $way in
-  detached) (work "$@") >/dev/null 2>&1 </dev/null; exit ;;
-esac
+[ "$way" != detached ] || { work "$@"; exit; }
+umask 077
+mkdir "$d/begun" || exit 0
+echo $$ > "$d/pid"
+umask 022
 (
   while sleep 60; do
     rm "$d/lease" && continue

@@ -1,7 +1,7 @@
 /** Streams between callers and VMs: one connection for each token, what goes over it, and everything that ends it. */
 import { randomBytes } from 'node:crypto'
 import * as assert from 'uvu/assert'
-import { copy, examine } from '../../hypervisor-agent/guest-streams/copy.ts'
+import { copy, examine, pathStat } from '../../hypervisor-agent/guest-streams/copy.ts'
 import { exec } from '../../hypervisor-agent/guest-streams/exec.ts'
 import {
   type GuestStreamOptions,
@@ -265,6 +265,16 @@ test('an archive written into a guest comes back out of it, folders and links to
     )
     assert.ok(found.find(entry => entry.name === name)?.data.equals(big))
   }))
+
+test('a path’s mode is told as Go numbers it', () => {
+  const modeOf = (mode: number) => pathStat('/a/', { mode, size: 0, modified_at: 0, isDirectory: false }).mode
+  assert.is(modeOf(0o100644), 0o644)
+  assert.is(modeOf(0o041777), 2 ** 31 + 2 ** 20 + 0o777)
+  assert.is(modeOf(0o120777), 2 ** 27 + 0o777)
+  assert.is(modeOf(0o104755), 2 ** 23 + 0o755)
+  assert.is(modeOf(0o020620), 2 ** 26 + 2 ** 21 + 0o620)
+  assert.is(modeOf(0o010600), 2 ** 25 + 0o600)
+})
 
 test('with no_overwrite_dir a file takes no directory’s place, nor a directory a file’s', () =>
   inWorld(async world => {

@@ -12,6 +12,8 @@ kmod cpio
 syslinux syslinux-common mtools dosfstools
 systemd-container debootstrap
 zfs-fuse
+qemu-guest-agent
+buildah
 '
 
 missing=''

@@ -14,7 +14,11 @@ export interface SystemSuite {
   muster(): Muster
 }
 
-export async function systemSuite(name: string, { muster: wanted = false } = {}): Promise<SystemSuite> {
+/** `env`: settings of Muster beside the lab's. */
+export async function systemSuite(
+  name: string,
+  { muster: wanted = false, env: more = {} }: { muster?: boolean; env?: NodeJS.ProcessEnv } = {},
+): Promise<SystemSuite> {
   const test = suite(name)
   const reason = process.env['SYSTEM_TESTS'] === 'required' ? undefined : await whyNoLab()
   let lab: Lab | undefined
@@ -28,6 +32,7 @@ export async function systemSuite(name: string, { muster: wanted = false } = {})
       DOMAIN_TYPE: 'qemu',
       STORAGE_POOL: lab.pool,
       CONSOLE_DIR: join(lab.folder, 'consoles'),
+      ...more,
     }
     muster = await startMuster({ dataDir: join(lab.folder, 'data'), env })
   })
