@@ -11,31 +11,29 @@ export interface Sightings {
   keep(uuids: string[]): void
 }
 
-/** Parts are compared by digest: tags may be long. */
 interface Seen {
   value: string
   since: number
 }
 
 export function openSightings(): Sightings {
-  const known = new Map<string, Map<string, Seen>>()
+  const known = new Map<string, { at: number; parts: Map<string, Seen> }>()
   return {
     note: (vm, at) => {
       const parts = partsOf(vm)
-      const before = known.get(vm.uuid)
-      // The hypervisor's word is earlier than this look, and later than the last one at which the part was otherwise.
-      const changedAt = Math.min(vm.changed_at, at)
+      const last = known.get(vm.uuid)
+      const before = last?.parts
+      const toldAt = Math.min(vm.changed_at, at)
+      // The hypervisor's word, where it came after the part was seen otherwise. It does not tell of all it changes, and a switch of nothing.
+      const changedAt = (name: string) => (last && (toldAt <= last.at || name.endsWith('.port')) ? at : toldAt)
       const names = new Set([...Object.keys(parts), ...(before?.keys() ?? [])])
       const now = new Map<string, Seen>()
       for (const name of names) {
         const value = readable(parts[name])
         const seen = before?.get(name)
-        const isPort = name.endsWith('.port')
-        if (seen?.value === value) now.set(name, seen)
-        // A switch tells nobody: of its ports the look itself is all there is to know.
-        else now.set(name, { value, since: before && isPort ? at : changedAt })
+        now.set(name, seen?.value === value ? seen : { value, since: changedAt(name) })
       }
-      known.set(vm.uuid, now)
+      known.set(vm.uuid, { at, parts: now })
       return Object.fromEntries([...now].map(([name, { since }]) => [name, since]))
     },
     keep: uuids => {

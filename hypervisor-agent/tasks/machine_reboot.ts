@@ -4,6 +4,7 @@
  * installer runs, which then starts from its disks: that is what its reboot means.
  */
 import { HypervisorError } from '../hypervisor.ts'
+import { guestQuestion } from './ask-guest.ts'
 import { setInternalMetadata, takeMetadataBack } from './internal-metadata.ts'
 import { shutDown } from './machine_shutdown.ts'
 import { lookAt, mayBegin, needVm, type TaskContext, type TaskHandler } from './task.ts'
@@ -35,7 +36,10 @@ export const machine_reboot: TaskHandler<'machine_reboot'> = {
       const deadline = await context.once('deadline', () => now() + waitMs)
       if (!force && (await guestFollows(context, uuid, deadline))) return
       context.progress(90, 'reset')
-      await hypervisor.resetVm(uuid)
+      if (await guestQuestion(() => hypervisor.resetVm(uuid))(timings.pressEveryMs)) return
+      // QEMU resets a guest at once, whatever the guest does: this one hangs.
+      await hypervisor.powerOff(uuid, { graceful: false })
+      await hypervisor.startVm(uuid)
     })
     return lookAt(context, uuid)
   },
@@ -61,9 +65,11 @@ async function guestFollows(context: TaskContext, uuid: string, deadline: number
   const watch = watchVm(context, uuid)
   let isOff = false
   try {
+    const request = guestQuestion(() => hypervisor.requestReboot(uuid))
     do {
-      await hypervisor.requestReboot(uuid)
-      const within = Math.max(0, Math.min(timings.pressEveryMs, deadline - now()))
+      const end = Math.max(now(), Math.min(now() + timings.pressEveryMs, deadline))
+      await request(Math.max(timings.lookEveryMs, end - now()))
+      const within = Math.max(0, end - now())
       const followed = await watch.until((vm, happened) => {
         isOff = vm?.state !== 'running'
         return isOff || happened.has('rebooted')

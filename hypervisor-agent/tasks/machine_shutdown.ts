@@ -3,6 +3,7 @@
  * deadline has passed. `force` switches it off at once; `timeout` (seconds) replaces the default of three minutes.
  */
 import { HypervisorError } from '../hypervisor.ts'
+import { guestQuestion } from './ask-guest.ts'
 import { lookAt, mayBegin, needVm, type TaskContext, type TaskHandler } from './task.ts'
 import { watchVm } from './watch.ts'
 
@@ -36,10 +37,11 @@ export async function shutDown(context: TaskContext, uuid: string, waitMs: numbe
   context.progress(10, 'acpi')
   const watch = watchVm(context, uuid)
   try {
+    const press = guestQuestion(() => hypervisor.pressPowerButton(uuid))
     do {
-      await hypervisor.pressPowerButton(uuid)
-      const within = Math.max(0, Math.min(timings.pressEveryMs, deadline - now()))
-      if (await watch.until(vm => vm?.state !== 'running', within)) return
+      const end = Math.max(now(), Math.min(now() + timings.pressEveryMs, deadline))
+      await press(Math.max(timings.lookEveryMs, end - now()))
+      if (await watch.until(vm => vm?.state !== 'running', Math.max(0, end - now()))) return
     } while (now() < deadline)
   } finally {
     watch.stop()

@@ -17,6 +17,7 @@ import {
 import { eventually } from '../eventually.ts'
 import { suite } from '../suite.ts'
 import { deviceClaims } from './device-conformance.ts'
+import { findingClaims } from './finding-conformance.ts'
 import { imageClaims } from './image-conformance.ts'
 import { nodeStorageClaims } from './node-storage-conformance.ts'
 import { migrationClaims } from './migration-conformance.ts'
@@ -533,6 +534,7 @@ export function conformance(subject: Conformance): void {
   )
 
   nodeStorageClaims({ test, limit, hypervisor: () => hypervisor, define })
+  findingClaims({ test, limit, hypervisor: () => hypervisor, define, refuses, nicTag, diskMib })
   snapshotClaims({ test, limit, hypervisor: () => hypervisor, define, becomes, refuses })
   migrationClaims({
     ...{ test, limit, hypervisor: () => hypervisor, spec, define, becomes, refuses, can },

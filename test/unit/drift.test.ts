@@ -277,6 +277,10 @@ test('a part is as old as the last look at which it was otherwise, or as the hyp
   const more = { ...foundVm, changed_at: 7_000, definition: { ...foundVm.definition, ram: 512 } }
   const second = at(more, 9_000)
   assert.equal([second['ram'], second['vcpus']], [7_000, 1_000])
+  // A change that the hypervisor did not tell of, as libvirt of some: seen now, and not at the look before.
+  const silent = { ...more, definition: { ...more.definition, vcpus: 2 } }
+  assert.is(at(silent, 9_500)['vcpus'], 9_500)
+  at(more, 9_600)
   // An unrelated change later leaves its age as it is.
   assert.is(at({ ...more, changed_at: 20_000 }, 21_000)['ram'], 7_000)
   const port = `nics.${foundVm.ports[0]!.mac}.port`
