@@ -5,6 +5,7 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { mkdir, readFile, realpath, rm } from 'node:fs/promises'
+import { homedir } from 'node:os'
 import { join, sep } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { promisify } from 'node:util'
@@ -118,7 +119,7 @@ async function unpack({ context, signal }: BuildWork, folder: string): Promise<v
 
 /** Runs it in a process group of its own, so that a build is killed with what it has started. */
 async function follow(program: string, words: string[], { wrote, signal }: BuildWork): Promise<number> {
-  const env = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', HOME: '/root' }
+  const env = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', HOME: homedir() }
   const child = spawn(program, words, { stdio: ['ignore', 'pipe', 'pipe'], detached: true, cwd: '/', env })
   const kill = (name: NodeJS.Signals) => {
     try {
