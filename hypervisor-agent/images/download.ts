@@ -59,17 +59,16 @@ export async function download(web: Fetcher, wanted: Wanted, options: DownloadOp
     await startAnew(identity)
   }
   // What was there before this connection, or came in several, may be pieces of different files: that earns a second try.
-  let isPatched = (await sizeOf(path)) > 0
+  const isBegun = (await sizeOf(path)) > 0
 
-  for (;;) {
-    isPatched = (await fetchAll()) || isPatched
+  for (let tries = 1; ; tries++) {
+    const isPatched = (await fetchAll()) || isBegun
     const size = await sizeOf(path)
     const differs = await difference(path, wanted, size, signal)
     if (!differs) return path
     await startAnew(identity)
-    if (!isPatched)
+    if (!isPatched || tries > 1)
       throw new HypervisorError('ImageChecksumMismatch', `${wanted.url} is not what was asked for: ${differs}`)
-    isPatched = false
   }
 
   /** Until the server has no more to give. Answers whether the file was put together from several answers. */

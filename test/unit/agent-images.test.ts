@@ -153,6 +153,17 @@ test('content that is not what was asked for is refused and not kept', () =>
     assert.not.ok(existsSync(join(folder, 'data')))
   }))
 
+test('wrong content is fetched twice at most, also where every connection breaks', () =>
+  withNode(async ({ run }) => {
+    const { params, path } = served(randomBytes(1000), { breaks: Array(40).fill(500) })
+    failedWith(
+      await run('image_ensure_present', { ...params, sha256: 'a'.repeat(64) }),
+      'ImageChecksumMismatch',
+      /SHA256/,
+    )
+    assert.ok(asked(path).length <= 6, `${asked(path).length} requests`)
+  }))
+
 test('every checksum that is given must fit, and so must the size', () =>
   withNode(async ({ run }) => {
     const { params } = served(randomBytes(1000))
