@@ -11,7 +11,7 @@ import type { Effect, Stamp } from '../effects.ts'
 import { abandon } from './job-run.ts'
 import { ending } from './task-effects.ts'
 
-export type DeleteEvent = Stamp & { type: 'delete' } & VerbParams<'cn', 'delete'>
+export type DeleteEvent = Stamp & (({ type: 'delete' } & VerbParams<'cn', 'delete'>) | { type: 'drop_inventory' })
 
 /** How long the mark of a deletion answers repeats, and a node may register anew without meeting a record that is on its way out. */
 export const DELETED_KEPT_MS = 10 * 60_000
@@ -26,7 +26,7 @@ export function forgotten(context: ServerContext): Partial<ServerContext> {
 
 /** Ends of tasks come before the word that their VMs are forgotten: what one receiver is sent arrives in order. */
 export function deleteServer(context: ServerContext, event: { type: string }): Effect[] {
-  const { at, vm_uuids = [], host_keys = [] } = event as DeleteEvent
+  const { at, vm_uuids = [], host_keys = [] } = event as Extract<DeleteEvent, { type: 'delete' }>
   const { uuid, open, claims = {} } = context
   const failure = rejection('ServerDeleted')
   const busy = Object.values(open).flatMap(({ vm_uuid }) => (vm_uuid === null ? [] : [vm_uuid]))
@@ -46,7 +46,11 @@ export function deleteServer(context: ServerContext, event: { type: string }): E
     ...Object.keys(claims).map((id): Effect => ({ type: 'cancel_timer', name: `claim_${id}` })),
     ...[...new Set([...busy, ...vm_uuids])].map(forget('vm')),
     ...host_keys.map(forget('host')),
-    ...['sysinfo', 'status'].map((part): Effect => ({ type: 'delete', bucket: 'inventory', key: `${uuid}.${part}` })),
+    { type: 'set_timer', name: 'inventory', at, event: { type: 'drop_inventory' } },
     { type: 'reply', value: {} },
   ]
 }
+
+/** After the commit: a deletion that was never committed must not have taken what its server has told. */
+export const dropInventory = ({ uuid }: ServerContext): Effect[] =>
+  ['sysinfo', 'status'].map((part): Effect => ({ type: 'delete', bucket: 'inventory', key: `${uuid}.${part}` }))

@@ -15,7 +15,7 @@ import { newServer } from '../contract/new-server.ts'
 import { OPEN_TASKS_MAX, type ServerContext } from '../contract/server.ts'
 import { type Effect, effect } from '../effects.ts'
 import { claimEffects, dropClaim, hasClaim, isFresh, refuseClaim, takeClaim, unclaimEffects } from './claims.ts'
-import { DELETED_KEPT_MS, deleteServer, forgotten } from './delete.ts'
+import { DELETED_KEPT_MS, deleteServer, dropInventory, forgotten } from './delete.ts'
 import type { ServerEvent } from './events.ts'
 import {
   advance,
@@ -70,6 +70,7 @@ const states = setup({
     startJob: noted,
     runJob: noted,
     endJob: noted,
+    dropInventory: noted,
     answer: noted,
     refuse: noted,
   },
@@ -241,6 +242,7 @@ export const computeNodeMachine = states.createMachine({
         register: register(true),
         task_fail: { actions: [effect('endTask', failOrphan)] },
         job_cancel: orphanedJob,
+        drop_inventory: { actions: [effect('dropInventory', dropInventory)] },
       },
       after: { deletedKept: 'forgotten' },
     },

@@ -27,6 +27,8 @@ export function keepSysinfo(context: ServerContext, event: ServerEvent): Effect[
   const key = `${context.uuid}.sysinfo`
   return [
     { type: 'put', bucket: 'inventory', key, value: event.sysinfo },
+    // That of an earlier life of its record was about to go.
+    { type: 'cancel_timer', name: 'inventory' },
     { type: 'reply', value: {} },
   ]
 }

@@ -200,6 +200,9 @@ function assertGone(fleet: Fleet): void {
     assert.equal([task?.status, task?.error?.code], ['failure', 'ServerDeleted'], id)
   }
   assert.not.ok(fleet.records.has(`vm.${VM}`))
+  // Its inventory goes after the commit.
+  fleet.advance(0)
+  assert.equal([...fleet.inventory.keys()], [])
   const { state, outbox, timers, snapshot } = fleet.record('cn', SERVER)
   assert.equal([state, outbox, Object.keys(timers).length], ['deleted', [], 1])
   const context = snapshot.context as unknown as ServerContext
@@ -242,6 +245,7 @@ test('a deletion ends the job that runs, and its deadline with it', () => {
     [['failure', 'ServerDeleted']],
   )
   assert.is(contextOf(fleet).job, undefined)
+  fleet.advance(0)
   assert.equal(Object.keys(fleet.record('cn', SERVER).timers).length, 1)
 })
 
@@ -276,6 +280,25 @@ test('a commit of a deletion that was lost after its bodies were written is deci
   fleet.command('cn', SERVER, 'delete', cascade)
   fleet.settle()
   assertGone(fleet)
+})
+
+test('a deletion that is never committed leaves what the server has told', () => {
+  const fleet = busyFleet()
+  const before = fleet.record('cn', SERVER)
+  const told = [...fleet.inventory.keys()]
+  assert.equal(told, [`${SERVER}.sysinfo`])
+  fleet.command('cn', SERVER, 'delete', cascade)
+  fleet.records.set(`cn.${SERVER}`, before)
+  fleet.advance(0)
+  assert.equal([...fleet.inventory.keys()], told)
+})
+
+test('a node that registers right after its deletion keeps what it tells then', () => {
+  const fleet = busyFleet()
+  fleet.command('cn', SERVER, 'delete', cascade)
+  registered(fleet)
+  fleet.advance(60_000)
+  assert.equal([...fleet.inventory.keys()], [`${SERVER}.sysinfo`])
 })
 
 test('a node that goes on reporting comes back as a new server, and its VM is discovered again', () => {

@@ -19,6 +19,8 @@ export interface Fleet {
   /** Tasks that an agent was told to stop, in order. */
   cancels: string[]
   jobs: Map<string, JobRecord>
+  /** What nodes have told, `<uuid>.sysinfo` and `<uuid>.status`. */
+  inventory: Map<string, unknown>
   command(kind: string, id: string, verb: string, params?: Record<string, unknown>, more?: Partial<Command>): Reply
   agent(server: string, report: Record<string, unknown>): Reply
   /** Sends what is in outboxes until nothing moves; `agentListens` says whether offers are accepted by the agent. */
@@ -35,13 +37,17 @@ export function makeFleet(): Fleet {
   const inventory = new Map<string, unknown>()
   const tickets = new Map<string, TicketBody>()
   const jobs = new Map<string, JobRecord>()
-  const bodies = { task: tasks, inventory, ticket: tickets, job: jobs } as unknown as Record<string, Map<string, unknown>>
+  const bodies = { task: tasks, inventory, ticket: tickets, job: jobs } as unknown as Record<
+    string,
+    Map<string, unknown>
+  >
   const fleet: Fleet = {
     now: 1_700_000_000_000,
     records,
     tasks,
     tickets,
     jobs,
+    inventory,
     offers: [],
     cancels: [],
     input(kind, id, input) {
