@@ -9,7 +9,6 @@ export interface VmFigures {
   cpu_ns: number
   user_ns: number
   system_ns: number
-  vcpus: number
   /** The host's, and all their time, idle or not. */
   host_cpus: number
   host_cpu_ns: number

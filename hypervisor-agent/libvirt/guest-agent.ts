@@ -18,7 +18,7 @@ export async function askAgent(domain: Domain, execute: string, given: object): 
     return (answer as { return?: unknown } | null)?.return
   } catch (error) {
     const said = (error as Error).message
-    if (isLibvirtError(error, 'OPERATION_INVALID')) {
+    if (isLibvirtError(error, 'OPERATION_INVALID') || !(await domain.isActive().catch(() => true))) {
       throw new HypervisorError('VmNotRunning', `the VM ${domain.uuid} is not running`, { cause: error })
     }
     if (away.some(code => isLibvirtError(error, code))) {

@@ -9,7 +9,7 @@ const paused = 3
 
 export async function vmStats(libvirt: Libvirt, uuid: string): Promise<VmFigures> {
   const all = await libvirt.getAllDomainStats({
-    stats: { state: true, cpuTotal: true, balloon: true, vcpu: true, block: true, interface: true },
+    stats: { state: true, cpuTotal: true, balloon: true, block: true, interface: true },
     filter: { nowait: true },
   })
   const found = all.find(one => one.uuid === uuid.toLowerCase())?.stats
@@ -34,7 +34,6 @@ export async function vmStats(libvirt: Libvirt, uuid: string): Promise<VmFigures
     cpu_ns: number('cpu.time'),
     user_ns: number('cpu.user'),
     system_ns: number('cpu.system'),
-    vcpus: number('vcpu.current'),
     host_cpus: cpus().length,
     host_cpu_ns: hostCpuNs(),
     memory_limit_bytes: limit,

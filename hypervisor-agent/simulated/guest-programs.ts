@@ -126,10 +126,15 @@ export function simulatedGuestPrograms({ call, need, save, now }: GuestProgramPa
       }),
     endProgram: (uuid, id) =>
       call('endProgram', uuid, () => {
+        agentOf(uuid)
         clearTimeout(programs.get(keyOf(uuid, id))?.timer)
         programs.delete(keyOf(uuid, id))
       }),
-    forgetProgram: (uuid, id) => call('forgetProgram', uuid, () => void programs.delete(keyOf(uuid, id))),
+    forgetProgram: (uuid, id) =>
+      call('forgetProgram', uuid, () => {
+        agentOf(uuid)
+        programs.delete(keyOf(uuid, id))
+      }),
     statGuestFile: (uuid, path) =>
       call('statGuestFile', uuid, (): GuestFile => {
         const files = filesOf(agentOf(uuid))

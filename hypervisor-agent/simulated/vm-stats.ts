@@ -30,7 +30,6 @@ export function simulatedVmStats({ call, need, now }: StatsParts): VmStats {
           cpu_ns: cpu,
           user_ns: Math.floor(cpu * 0.75),
           system_ns: cpu - Math.floor(cpu * 0.75),
-          vcpus,
           host_cpus: 16,
           host_cpu_ns: now() * 16 * 1e6,
           memory_limit_bytes: memory,

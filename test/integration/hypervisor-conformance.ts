@@ -21,6 +21,7 @@ import { findingClaims } from './finding-conformance.ts'
 import { imageClaims } from './image-conformance.ts'
 import { nodeStorageClaims } from './node-storage-conformance.ts'
 import { migrationClaims } from './migration-conformance.ts'
+import { guestProgramClaims } from './guest-program-conformance.ts'
 import { snapshotClaims } from './snapshot-conformance.ts'
 
 export interface Subject {
@@ -536,6 +537,7 @@ export function conformance(subject: Conformance): void {
   nodeStorageClaims({ test, limit, hypervisor: () => hypervisor, define })
   findingClaims({ test, limit, hypervisor: () => hypervisor, define, refuses, nicTag, diskMib })
   snapshotClaims({ test, limit, hypervisor: () => hypervisor, define, becomes, refuses })
+  guestProgramClaims({ test, limit, hypervisor: () => hypervisor, define, becomes, refuses })
   migrationClaims({
     ...{ test, limit, hypervisor: () => hypervisor, spec, define, becomes, refuses, can },
     volumesHaveContent: subject.volumesHaveContent ?? false,
