@@ -14,19 +14,25 @@ export interface FindingParts {
   /** When libvirt last told of a change of this VM, ms since the epoch. */
   changedAt(uuid: string): number
   options: DeviceParts['options']
-  switchPorts: PortTags & { bridges(): Promise<Record<string, string>> }
+  switchPorts: PortTags
 }
 
 export function libvirtFindings({ look, changedAt, options, switchPorts }: FindingParts): Findings {
+  /** Two looks: a VM that starts or stops between the first look at it and that at the switch would seem to be off it. */
   async function portsOf(domain: Domain, libvirt: Libvirt): Promise<FoundVm['ports']> {
+    const ports = await lookAtPorts(domain, libvirt)
+    return ports.every(isRight) ? ports : lookAtPorts(domain, libvirt)
+  }
+
+  async function lookAtPorts(domain: Domain, libvirt: Libvirt): Promise<FoundVm['ports']> {
     if (!(await domain.isActive())) return []
-    const [xml, tags, bridges] = await Promise.all([domain.getXml(), switchPorts.tags(), switchPorts.bridges()])
-    if (!tags) return []
-    const nics = readDomain(xml).nics.filter(nic => nic.interface !== undefined)
+    const nics = readDomain(await domain.getXml()).nics.filter(nic => nic.interface !== undefined)
+    const places = nics.length > 0 ? await switchPorts.places() : undefined
+    if (!places) return []
     return Promise.all(
       nics.map(async nic => {
         const name = nic.interface as string
-        const is = { bridge: bridges[name] ?? null, vlan_id: tags[name] ?? null }
+        const is = places[name] ?? { bridge: null, vlan_id: null }
         return { mac: nic.mac.toLowerCase(), interface: name, as: await placeOf(nic, libvirt), is }
       }),
     )

@@ -253,7 +253,7 @@ export function libvirtHypervisor(options: LibvirtOptions): Hypervisor {
       look: (doing, action) => look(doing, ({ connections }) => action(connections.look)),
       changedAt: uuid => need().vms.changedAt(uuid),
       options: definition,
-      switchPorts: { ...(options.portTags ?? portTags()), bridges: () => options.openvswitch.ports() },
+      switchPorts: options.portTags ?? portTags(),
     }),
     listThreads: uuid =>
       look(`list the threads of VM ${uuid}`, async ({ connections }) => {
