@@ -41,6 +41,8 @@ export const codes = {
   /** A cluster without a leader for the moment, or its asker met a server that no longer leads. */
   away: [10008, 10009],
   noMessage: JetStreamApiCodes.NoMessageFound,
+  /** JSStreamMessageExceedsMaximumErr. */
+  tooLarge: 10054,
   noStream: JetStreamApiCodes.StreamNotFound,
   noConsumer: JetStreamApiCodes.ConsumerNotFound,
 } as const

@@ -5,7 +5,7 @@
 import { headers } from 'nats'
 import { type ApiError, api, ConflictError, codes, JetStreamRefusal, UnknownOutcomeError } from './api.ts'
 import { ask } from './ask.ts'
-import { type Bucket, DELETION, keySubject, type MortalBucket, streamOf } from './buckets.ts'
+import { BUCKETS, type Bucket, DELETION, keySubject, type MortalBucket, streamOf } from './buckets.ts'
 import type { NatsConnection } from './connect.ts'
 import { decode, encode } from './json.ts'
 
@@ -97,6 +97,12 @@ export interface Publication {
 /** One write into a bucket's stream; returns the revision. */
 export async function publish(nc: NatsConnection, publication: Publication): Promise<number> {
   const { bucket, key, bytes, expected, head, timeoutMs } = publication
+  // Beyond what a message may have, the client would refuse it in words of its own, which are not known to mean that nothing was written.
+  const { maxValueBytes } = BUCKETS[bucket]
+  if (bytes.length > maxValueBytes) {
+    const size = `${bytes.length} bytes are more than the ${maxValueBytes} of a value`
+    throw new JetStreamRefusal(`writing ${bucket}/${key}: ${size}`, codes.tooLarge)
+  }
   const lines = headers()
   if (expected !== undefined) lines.set('Nats-Expected-Last-Subject-Sequence', String(expected))
   for (const [name, text] of Object.entries(head ?? {})) lines.set(name, text)

@@ -10,7 +10,7 @@ import { connectNats, type NatsConnection } from '../../services/nats/connect.ts
 import { decode, encode } from '../../services/nats/json.ts'
 import { announce, isAnnounced } from '../../services/nats/micro.ts'
 import { checkServer, provision } from '../../services/nats/provision.ts'
-import { ConflictError, openRecords, type Records } from '../../services/nats/records.ts'
+import { ConflictError, JetStreamRefusal, openRecords, type Records } from '../../services/nats/records.ts'
 import { request } from '../../services/nats/request.ts'
 import { openView } from '../../services/nats/view.ts'
 import { openWaits } from '../../services/nats/waits.ts'
@@ -60,6 +60,13 @@ test('a write with an old revision is a conflict, and so is a second first value
   await rejects(records.update('vm', 'a1', { n: 3 }, first), ConflictError)
   await rejects(records.create('vm', 'a1', { n: 4 }), ConflictError)
   assert.equal(await records.get('vm', 'a1'), { value: { n: 2 }, revision: second })
+})
+
+test('a value beyond what its bucket takes is refused before it is sent, however large', async () => {
+  for (const bytes of [BUCKETS.vm.maxValueBytes + 1, 8 * 1024 * 1024]) {
+    await rejects(records.put('vm', 'large', { text: 'x'.repeat(bytes) }), JetStreamRefusal)
+  }
+  assert.is(await records.get('vm', 'large'), undefined)
 })
 
 test('a deleted key reads as absent and can be created again', async () => {
