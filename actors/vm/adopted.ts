@@ -2,7 +2,7 @@
  * What a record takes over of what an operation or an operator says its VM is. Where that names parts (`only`), the others stay as they
  * are wanted: what somebody changed behind Muster's back is not taken over by the way.
  */
-import { slotOf, targetOf } from '../contract/found.ts'
+import { slotOf } from '../contract/found.ts'
 import type { VmContext } from '../contract/vm.ts'
 import type { Wanted } from '../contract/vm-changes.ts'
 
@@ -10,8 +10,7 @@ export function adopted(context: VmContext, wanted: Wanted | undefined): Partial
   const { only, ...values } = wanted ?? {}
   const given = Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined))
   if (!only) return given
-  const isNamed = (name: string) =>
-    name === 'image_uuid' ? only.includes(`disks.${targetOf(0)}`) : only.includes(name)
+  const isNamed = (name: string) => (name === 'image_uuid' ? only.some(isDisk) : only.includes(name))
   const { disks, nics } = values
   return {
     ...Object.fromEntries(Object.entries(given).filter(([name]) => isNamed(name))),

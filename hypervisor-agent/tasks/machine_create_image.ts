@@ -7,6 +7,7 @@ import type { TaskParams } from '../../actors/contract/task.ts'
 import { HypervisorError } from '../hypervisor.ts'
 import { type Packed, pack } from '../images/pack.ts'
 import { publish } from '../images/publish.ts'
+import { guestQuestion } from './ask-guest.ts'
 import { findVm, lookAt, mayBegin, needVm, type TaskContext, type TaskHandler } from './task.ts'
 import { watchVm } from './watch.ts'
 
@@ -106,10 +107,11 @@ async function prepare(context: TaskContext, { uuid, prepare_image_script: scrip
     const deadline = now() + timings.stopTimeoutMs
     const watch = watchVm(context, uuid)
     try {
+      const press = guestQuestion(() => hypervisor.pressPowerButton(uuid))
       do {
-        await hypervisor.pressPowerButton(uuid)
-        const within = Math.max(0, Math.min(timings.pressEveryMs, deadline - now()))
-        if (await watch.until(vm => vm?.state !== 'running', within)) return
+        const end = Math.max(now(), Math.min(now() + timings.pressEveryMs, deadline))
+        await press(Math.max(timings.lookEveryMs, end - now()))
+        if (await watch.until(vm => vm?.state !== 'running', Math.max(0, end - now()))) return
       } while (now() < deadline)
     } finally {
       watch.stop()
