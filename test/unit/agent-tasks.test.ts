@@ -13,6 +13,7 @@ import { CHANGE_CASES } from './change-cases.ts'
 import { DOCKER_CASES } from './docker-cases.ts'
 import { fetchCases } from './fetch-cases.ts'
 import { IMAGE_CASES } from './image-cases.ts'
+import { MIGRATE_CASES } from './migrate-cases.ts'
 import { SERVER_CASES } from './server-cases.ts'
 import { SNAPSHOT_CASES } from './snapshot-cases.ts'
 import { type Case, type Scene, tryCases } from './task-suite.ts'
@@ -271,7 +272,8 @@ const cases: Case[] = [
 ]
 
 test('every task has a case here', () => {
-  const all = [...cases, ...SERVER_CASES, ...CHANGE_CASES, ...SNAPSHOT_CASES, ...IMAGE_CASES, ...ZFS_CASES, ...DOCKER_CASES]
+  const vmCases = [...CHANGE_CASES, ...SNAPSHOT_CASES, ...MIGRATE_CASES, ...IMAGE_CASES, ...DOCKER_CASES]
+  const all = [...cases, ...SERVER_CASES, ...vmCases, ...ZFS_CASES]
   assert.equal([...new Set(all.map(({ task }) => task))].sort(), [...TASK_NAMES].sort())
 })
 
