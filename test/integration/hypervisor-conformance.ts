@@ -18,10 +18,10 @@ import { eventually } from '../eventually.ts'
 import { suite } from '../suite.ts'
 import { deviceClaims } from './device-conformance.ts'
 import { findingClaims } from './finding-conformance.ts'
-import { imageClaims } from './image-conformance.ts'
-import { nodeStorageClaims } from './node-storage-conformance.ts'
-import { migrationClaims } from './migration-conformance.ts'
 import { guestProgramClaims } from './guest-program-conformance.ts'
+import { imageClaims } from './image-conformance.ts'
+import { migrationClaims } from './migration-conformance.ts'
+import { nodeStorageClaims } from './node-storage-conformance.ts'
 import { snapshotClaims } from './snapshot-conformance.ts'
 
 export interface Subject {
