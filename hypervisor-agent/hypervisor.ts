@@ -99,7 +99,15 @@ export interface VmDetail extends VmState {
   vcpus: number
   autostart: boolean
   disks: { target: string; path: string; size_bytes: number; allocated_bytes?: number; image?: string }[]
-  nics: { mac: string; network?: string; bridge?: string; nic_tag?: string; vlan?: number; model?: string; interface?: string }[]
+  nics: {
+    mac: string
+    network?: string
+    bridge?: string
+    nic_tag?: string
+    vlan?: number
+    model?: string
+    interface?: string
+  }[]
   vnc?: { host: string; port: number }
   console_log?: string
   pid?: number

@@ -8,13 +8,13 @@ import { defineVm, lookup, powerOff, removeVm } from './definition.ts'
 import { libvirtDevices } from './devices.ts'
 import { type DomainType, installerXml } from './domain-xml.ts'
 import { failure } from './failures.ts'
-import { libvirtMigrations } from './migrations.ts'
-import { hostInventory, hostMemory } from './host.ts'
-import { libvirtGuestPrograms } from './guest-programs.ts'
 import { libvirtFindings } from './findings.ts'
+import { libvirtGuestPrograms } from './guest-programs.ts'
 import { hasGuestAgent, runInGuest } from './guest-scripts.ts'
+import { hostInventory, hostMemory } from './host.ts'
 import { captureImage, readImage } from './image-capture.ts'
 import { installImage, listImages, removeImage } from './images.ts'
+import { libvirtMigrations } from './migrations.ts'
 import { createNetwork, deleteNetwork, listNetworks } from './networks.ts'
 import { makePool, removeLeftovers } from './node-storage.ts'
 import { listThreads } from './processes.ts'
@@ -202,7 +202,9 @@ export function libvirtHypervisor(options: LibvirtOptions): Hypervisor {
 
     defineVm: (spec, { taskId, incoming = false }) =>
       call(`define VM ${spec.uuid}`, async ({ connections, vms }) => {
-        await connections.work(spec.uuid.toLowerCase(), libvirt => defineVm(libvirt, spec, taskId, definition, { incoming }))
+        await connections.work(spec.uuid.toLowerCase(), libvirt =>
+          defineVm(libvirt, spec, taskId, definition, { incoming }),
+        )
         // libvirt tells of the definition, but not that its metadata was completed.
         vms.forget(spec.uuid)
       }),
@@ -281,9 +283,7 @@ export function libvirtHypervisor(options: LibvirtOptions): Hypervisor {
     captureImage: (uuid, image) =>
       act('make an image of', uuid, (domain, libvirt) => captureImage(domain, libvirt, options.pool, image)),
     readImage: name =>
-      look(`read image ${name}`, ({ connections }) =>
-        readImage(connections.look, connectForBytes, options.pool, name),
-      ),
+      look(`read image ${name}`, ({ connections }) => readImage(connections.look, connectForBytes, options.pool, name)),
     hasGuestAgent: uuid => act('look for the guest agent of', uuid, hasGuestAgent),
     runInGuest: (uuid, script, { timeoutMs }) =>
       act('run a script in', uuid, domain => runInGuest(domain, script, timeoutMs)),

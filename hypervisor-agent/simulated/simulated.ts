@@ -6,11 +6,11 @@ import type { VmSpec } from '../../actors/contract/vm.ts'
 import { type HostInventory, type Hypervisor, type HypervisorChange, HypervisorError } from '../hypervisor.ts'
 import { hardwareOf, simulatedDevices } from './devices.ts'
 import { type FaultPlan, faultPlan } from './faults.ts'
+import { simulatedFindings } from './findings.ts'
 import { bytes, type Guest, type GuestStore, guestStore, vmDetail, vmState } from './guests.ts'
+import { type HostOptions, simulatedHost, simulatedNicTags } from './host.ts'
 import { imageStore, simulatedImages, wholeImage } from './images.ts'
 import { type ContentWorld, contentWorld, firstContent, simulatedImaging } from './imaging.ts'
-import { type HostOptions, simulatedHost, simulatedNicTags } from './host.ts'
-import { simulatedFindings } from './findings.ts'
 import { simulatedInside } from './inside.ts'
 import { simulatedMigrations } from './migrations.ts'
 import { simulatedNodeStorage } from './node-storage.ts'
@@ -288,8 +288,7 @@ export function simulatedHypervisor(options: SimulatedOptions): SimulatedHypervi
         images_bytes: imagesBytes(),
       })),
 
-    defineVm: (spec, { taskId, incoming = false }) =>
-      call('defineVm', spec.uuid, () => define(spec, taskId, incoming)),
+    defineVm: (spec, { taskId, incoming = false }) => call('defineVm', spec.uuid, () => define(spec, taskId, incoming)),
     ...simulatedMigrations({ call, need, save: store.save, tell }),
     startVm: uuid => call('startVm', uuid, () => startGuest(need(uuid), null)),
     startInstaller: (uuid, { cmdline }) =>

@@ -16,7 +16,12 @@ export interface Timings {
   bootWatchMs: number
 }
 
-export const defaultTimings: Timings = { pressEveryMs: 4_000, lookEveryMs: 1_000, stopTimeoutMs: 180_000, bootWatchMs: 5_000 }
+export const defaultTimings: Timings = {
+  pressEveryMs: 4_000,
+  lookEveryMs: 1_000,
+  stopTimeoutMs: 180_000,
+  bootWatchMs: 5_000,
+}
 
 export interface TaskContext extends Tools {
   taskId: string

@@ -51,7 +51,8 @@ test('the task history has what runs and what has ended, newest last, and no sec
   )
   const ended = (await history()).find(({ id }) => id === failed)
   assert.equal([ended?.['status'], ended?.['errorCount']], ['failed', 1])
-  const names = (ended?.['messages'] as { name: string }[]).map(({ name }) => name)
+  const messages = ended?.['messages'] as { name: string }[] | undefined
+  const names = messages?.map(({ name }) => name)
   assert.equal(names, ['start', 'error', 'finish'])
   assert.not.match(JSON.stringify(await history()), /echo hi/)
   await ask('POST', `/tasks/${running}/cancel`)

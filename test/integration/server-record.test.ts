@@ -139,7 +139,10 @@ async function assertGone(uuid: string, { vm, tasks, ticket }: Awaited<ReturnTyp
   })
   assert.is((await ask('GET', `/tickets/${ticket}`)).status, 404)
   // A forgotten VM's record goes when its last effects are acknowledged.
-  await eventually(async () => (await records.get('vm', vm)) === undefined, { withinMs: 20_000, what: 'the VM to be gone' })
+  await eventually(async () => (await records.get('vm', vm)) === undefined, {
+    withinMs: 20_000,
+    what: 'the VM to be gone',
+  })
   for (const part of [key.sysinfo(uuid), key.status(uuid)]) assert.is(await records.get('inventory', part), undefined)
   const list = await ask('GET', `/servers?uuids=${uuid}`)
   assert.equal(list.body, [])

@@ -21,8 +21,7 @@ test('every transitional state of a VM has a deadline and an end', () => {
     const events = new Set(state?.transitions.map(({ event }) => event))
     // A migration's deadline is that of its step.
     const deadline = verb === 'migrate' ? 'after stepLimit' : 'after operationLimit'
-    for (const exit of ['task_ended', 'refused', deadline])
-      assert.ok(events.has(exit), `${verb}: no ${exit}`)
+    for (const exit of ['task_ended', 'refused', deadline]) assert.ok(events.has(exit), `${verb}: no ${exit}`)
   }
 })
 
