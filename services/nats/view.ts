@@ -34,13 +34,15 @@ export interface ViewOptions<T> {
   bucket: Bucket
   /** What to keep of a value; undefined: nothing. */
   project: (key: string, value: unknown) => T | undefined
+  /** How values are read; default: whole. */
+  read?: (bytes: Uint8Array) => unknown
   warn?: (problem: string, error: unknown) => void
 }
 
 const barrierLimitMs = 5_000
 
 /** Opens a view; resolves when it holds everything. */
-export async function openView<T>({ nc, bucket, project, warn }: ViewOptions<T>): Promise<View<T>> {
+export async function openView<T>({ nc, bucket, project, read = decode, warn }: ViewOptions<T>): Promise<View<T>> {
   const kept = new Map<string, T>()
   const listeners = new Set<(change: ViewChange<T>) => void>()
   /** Keys before a reset that have not been told again. */
@@ -65,7 +67,7 @@ export async function openView<T>({ nc, bucket, project, warn }: ViewOptions<T>)
       unseen?.delete(key)
       let value: T | undefined
       try {
-        value = gone ? undefined : project(key, decode(bytes))
+        value = gone ? undefined : project(key, read(bytes))
       } catch (error) {
         warn?.(`${bucket}/${key} cannot be read`, error)
       }
