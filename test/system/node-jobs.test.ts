@@ -157,4 +157,33 @@ test(
   { limitMs: 180_000 },
 )
 
+test(
+  'a factory reset waits for no VM to be left, takes away what Muster made, and the node comes back not set up',
+  async () => {
+    const vms = (await muster.request('GET', `${at}/vms`)).body as { uuid: string }[]
+    equal(vms.length, 1)
+    const refused = await muster.request('PUT', `${at}/factory-reset`)
+    equal([refused.status, refused.body], [409, 'Server may not be reset because it has 1 vms'])
+    await muster.completed(await muster.request('DELETE', `${at}/vms/${vms[0]?.uuid}`))
+    const network = { bridge: lab.bridge, vlan: 7 }
+    const made = await muster.request('POST', `/networks/before?server_uuid=${serverUuid}`, network)
+    equal(made.status, 201, JSON.stringify(made.body))
+    // Boot times that are nearer than a clock may be set do not tell two boots apart; this container is back in two seconds.
+    const last = Date.parse((await server()).last_boot)
+    await eventually(() => Date.now() > last + 7_000, { withinMs: 20_000, what: 'the last boot to be a while ago' })
+    const job = await ended(await muster.request('PUT', `${at}/factory-reset`))
+    ok(job.chain.includes('boot'), JSON.stringify(job.chain))
+    equal(node.boots(), 3)
+    const { status, setup } = await server()
+    equal([status, setup], ['running', false])
+    const networks = (await muster.request('GET', `/networks?server_uuid=${serverUuid}`)).body as { name: string }[]
+    equal(
+      networks.filter(({ name }) => name === 'before'),
+      [],
+    )
+    equal([await tagsOf(nic), await tagsOf(lab.bridge)], [[], ['admin']], 'as the settings have them')
+  },
+  { limitMs: 180_000 },
+)
+
 test.run()
