@@ -24,17 +24,22 @@ const perPortion = 50
 const portionsMax = 40
 const portionMs = 4_000
 
-/** Name, state, parent, user and system ticks of each process that is no thread of the kernel. For any /bin/sh. */
-const script = (skip: number) => `n=0
+/**
+ * Name, state, parent, user and system ticks of each process that is no thread of the kernel, from behind that id on in the order of
+ * their texts: processes come and go between two portions, so their number says nothing. For any /bin/sh.
+ */
+const script = (after: string) => `LC_ALL=C
+n=0
 for f in /proc/[0-9]*/stat; do
+  p=\${f#/proc/}
+  [ "\${p%/stat}" \\> "${after}" ] || continue
   read -r l 2>/dev/null <"$f" || continue
   name=\${l%)*}
   set -- \${l##*) }
   [ "$2" = 2 ] && continue
   n=$((n+1))
-  [ $n -le ${skip} ] && continue
   echo "$name) $1 $2 \${12} \${13}"
-  [ $n -ge ${skip + perPortion} ] && break
+  [ $n -ge ${perPortion} ] && break
 done
 exit 0
 `
@@ -52,10 +57,12 @@ interface GuestProcess {
 async function processesIn(hypervisor: Hypervisor, uuid: string): Promise<Record<string, GuestProcess> | undefined> {
   if (!(await hypervisor.hasGuestAgent(uuid).catch(() => false))) return undefined
   const found: Record<string, GuestProcess> = {}
+  let last = ''
   for (let portion = 0; portion < portionsMax; portion += 1) {
-    const { output } = await hypervisor.runInGuest(uuid, script(portion * perPortion), { timeoutMs: portionMs })
+    const { output } = await hypervisor.runInGuest(uuid, script(last), { timeoutMs: portionMs })
     const processes = output.split('\n').flatMap(line => readLine(line) ?? [])
     for (const process of processes) found[process.pid] = process
+    last = String(processes.at(-1)?.pid ?? '')
     if (processes.length < perPortion) break
   }
   return Object.keys(found).length > 0 ? found : undefined

@@ -1,5 +1,6 @@
 /** What runs in a VM: the script a guest agent is given, run here by this machine's own shell, and what is told where there is none. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { promisify } from 'node:util'
 import * as assert from 'uvu/assert'
 import { type Hypervisor, HypervisorError } from '../../hypervisor-agent/hypervisor.ts'
@@ -33,6 +34,37 @@ test('every process of a guest is told by its agent, however many there are', as
     assert.ok((told[process.pid]?.cpu_ms ?? 0) > 0)
   } finally {
     for (const child of children) child.kill()
+  }
+})
+
+test('processes that end while the portions are read hide no others', async () => {
+  // Started first, so that they stand before the others, and gone when the first portion has been read.
+  const gone: ChildProcess[] = Array.from({ length: 40 }, () => spawn('sleep', ['60']))
+  const staying: ChildProcess[] = Array.from({ length: 70 }, () => spawn('sleep', ['60']))
+  try {
+    let portions = 0
+    const hypervisor: Partial<Hypervisor> = {
+      listThreads: async () => [],
+      hasGuestAgent: async () => true,
+      runInGuest: async (_, script) => {
+        const output = (await sh('sh', ['-c', script])).stdout
+        portions += 1
+        if (portions === 1) {
+          const ends = gone.map(child => once(child, 'exit'))
+          for (const child of gone) child.kill()
+          await Promise.all(ends)
+        }
+        return { exit_code: 0, output }
+      },
+    }
+    const told = (await machine_proc({ hypervisor } as ReadContext, { uuid })) as Processes
+    assert.ok(portions > 1)
+    assert.equal(
+      staying.filter(child => told[child.pid ?? 0]?.name !== 'sleep').map(({ pid }) => pid),
+      [],
+    )
+  } finally {
+    for (const child of [...gone, ...staying]) child.kill()
   }
 })
 
