@@ -287,6 +287,15 @@ const act = fc.oneof(
   { weight: 2, arbitrary: fc.record({ do: fc.constant('report' as const) }) },
 )
 
+/** Every node tells of the copy it has. */
+function report({ fleet, copies }: World): void {
+  for (const [server_uuid, { running }] of copies) {
+    const vm = { uuid: VM, state: running ? 'running' : 'stopped' }
+    fleet.command('vm', VM, 'reported', { server_uuid, seen_at: fleet.now, vm })
+  }
+  fleet.settle()
+}
+
 test('in any history two copies never run, and left alone it comes to rest on one server', () => {
   const seed = Number(process.env['SEED'] ?? Math.floor(Math.random() * 2 ** 31))
   console.log(`seed ${seed} (repeat with SEED=${seed})`)
@@ -302,16 +311,13 @@ test('in any history two copies never run, and left alone it comes to rest on on
       if (next.do === 'migrate') migrate(world, {}, id())
       if (next.do === 'start') world.fleet.command('vm', VM, 'start', { task_id: id(), params: {} })
       if (next.do === 'advance') world.fleet.advance(next.ms, { agentListens: false })
-      if (next.do === 'report') {
-        for (const [server, { running: runs }] of world.copies) {
-          const vm = { uuid: VM, state: runs ? 'running' : 'stopped' }
-          world.fleet.command('vm', VM, 'reported', { server_uuid: server, seen_at: world.fleet.now, vm })
-        }
-      }
+      if (next.do === 'report') report(world)
       world.fleet.settle()
       neverTwo(world)
     }
     world.rest()
+    // A node that was silent for hours says how its VM is when it is back, as it does each minute.
+    report(world)
     neverTwo(world)
     const { server_uuid } = world.context()
     settledOn(world, server_uuid, world.copies.get(server_uuid)?.running ? 'running' : 'stopped')
