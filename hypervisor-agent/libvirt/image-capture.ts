@@ -6,18 +6,13 @@ import { execFile } from 'node:child_process'
 import { constants } from 'node:fs'
 import { access } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import {
-  type Domain,
-  isLibvirtError,
-  type Hypervisor as Libvirt,
-  type StoragePool,
-  type StorageVolume,
-} from 'node-libvirt'
+import type { Domain, Hypervisor as Libvirt, StoragePool, StorageVolume } from 'node-libvirt'
 import * as v from 'valibot'
 import { ImageName } from '../../actors/contract/ids.ts'
 import { HypervisorError } from '../hypervisor.ts'
 import { volumeXml } from './domain-xml.ts'
 import { failure } from './failures.ts'
+import { findVolume, removeVolume } from './pool-volumes.ts'
 import { markerOf, ownVolumes, spaceLeft, vmVolume } from './volumes.ts'
 import { xml } from './xml.ts'
 import { type ReadVolume, readDomain, readVolume } from './xml-reading.ts'
@@ -40,7 +35,7 @@ export async function captureImage(
   }
   const pool = await libvirt.lookupStoragePoolByName(poolName)
   await pool.refresh(copyDeadline)
-  const [there, isHalf] = await Promise.all([find(pool, name), find(pool, markerOf(name))])
+  const [there, isHalf] = await Promise.all([findVolume(pool, name), findVolume(pool, markerOf(name))])
   if (there && !isHalf) return
   if (await domain.isActive()) throw new HypervisorError('VmNotStopped', `the VM ${domain.uuid} is running`)
   const disk = await firstDisk(domain, libvirt, pool)
@@ -54,20 +49,20 @@ export async function captureImage(
   // While it is there the image is not whole: nobody is given it, and a repeat begins anew.
   if (!isHalf) await pool.createVolume(markerXml(name), {}, copyDeadline)
   try {
-    await remove(pool, name)
+    await removeVolume(pool, name)
     if (base) await copyDifference(disk.read, base, `${dirname(disk.read.path)}/${name}`)
     else {
       const wanted = volumeXml({ name, capacityBytes: disk.read.capacityBytes })
       await pool.cloneVolume(wanted, disk.volume, {}, copyDeadline)
     }
     await pool.refresh(copyDeadline)
-    await remove(pool, markerOf(name))
+    await removeVolume(pool, markerOf(name))
   } catch (error) {
     // After a lost connection this fails too: then the mark stays.
     await pool
       .refresh(copyDeadline)
-      .then(() => remove(pool, name))
-      .then(() => remove(pool, markerOf(name)))
+      .then(() => removeVolume(pool, name))
+      .then(() => removeVolume(pool, markerOf(name)))
       .catch(() => {})
     throw error
   }
@@ -81,7 +76,7 @@ export async function readImage(
   name: string,
 ): Promise<AsyncIterable<Uint8Array>> {
   const image = async (over: Libvirt) => {
-    const volume = await find(await over.lookupStoragePoolByName(poolName), name)
+    const volume = await findVolume(await over.lookupStoragePoolByName(poolName), name)
     if (volume) return volume
     throw new HypervisorError('ImageNotFound', `pool ${poolName} has no image ${name}`)
   }
@@ -125,7 +120,7 @@ async function firstDisk(domain: Domain, libvirt: Libvirt, pool: StoragePool): P
 
 /** The image of the pool that the disk stands on, if it is the one that is meant. */
 async function originOf(pool: StoragePool, { read }: Disk, origin: string): Promise<ReadVolume> {
-  const volume = await find(pool, origin)
+  const volume = await findVolume(pool, origin)
   const found = volume && readVolume(await volume.getXml())
   if (found && found.path === read.backingPath) return found
   throw new HypervisorError('ImageHasNoOrigin', `the disk does not stand on image ${origin} of pool ${pool.name}`)
@@ -163,21 +158,4 @@ async function needReadable(path: string): Promise<void> {
 function markerXml(name: string): string {
   const format = xml`<target><format type="raw"/></target>`
   return xml`<volume><name>${markerOf(name)}</name><capacity unit="bytes">0</capacity>${format}</volume>`.text
-}
-
-async function find(pool: StoragePool, name: string): Promise<StorageVolume | undefined> {
-  try {
-    return await pool.lookupVolume(name)
-  } catch (error) {
-    if (isLibvirtError(error, 'NO_STORAGE_VOL')) return undefined
-    throw error
-  }
-}
-
-async function remove(pool: StoragePool, name: string): Promise<void> {
-  try {
-    await (await find(pool, name))?.delete({}, copyDeadline)
-  } catch (error) {
-    if (!isLibvirtError(error, 'NO_STORAGE_VOL')) throw error
-  }
 }

@@ -3,12 +3,13 @@
  * volume: while one is being filled, an empty volume beside it says that it is not whole yet.
  */
 import { createReadStream } from 'node:fs'
-import { isLibvirtError, type Hypervisor as Libvirt, type StoragePool, type StorageVolume } from 'node-libvirt'
+import { isLibvirtError, type Hypervisor as Libvirt, type StoragePool } from 'node-libvirt'
 import * as v from 'valibot'
 import { ImageName } from '../../actors/contract/ids.ts'
 import { HypervisorError } from '../hypervisor.ts'
 import type { ImageFile } from '../images/unpack.ts'
 import type { ImageVolume, InstallImageOptions } from '../images/volumes.ts'
+import { findVolume, removeVolume } from './pool-volumes.ts'
 import { markerOf, markerPattern, spaceLeft, vmVolume } from './volumes.ts'
 import { xml } from './xml.ts'
 import { readDomain, readVolume } from './xml-reading.ts'
@@ -44,11 +45,11 @@ export async function installImage(
   const pool = await libvirt.lookupStoragePoolByName(poolName)
   // A file that was put there without libvirt is seen after this.
   await pool.refresh(volumeDeadline)
-  const [there, isHalf] = await Promise.all([find(pool, name), find(pool, markerOf(name))])
+  const [there, isHalf] = await Promise.all([findVolume(pool, name), findVolume(pool, markerOf(name))])
   if (there && !isHalf) return
   if (!isHalf) await pool.createVolume(fileVolumeXml(markerOf(name), 0), {}, volumeDeadline)
   try {
-    await remove(pool, name)
+    await removeVolume(pool, name)
     const left = await spaceLeft(pool)
     if (file.fileBytes > left) {
       const message = `the image needs ${file.fileBytes} bytes, pool ${poolName} has ${left} left that are not promised to VMs`
@@ -58,11 +59,11 @@ export async function installImage(
     await made.upload(contentOf(file, signal, progress), volumeDeadline)
     await pool.refresh(volumeDeadline)
     await checkAsSeen(pool, name, file)
-    await remove(pool, markerOf(name))
+    await removeVolume(pool, markerOf(name))
   } catch (error) {
     // After a lost connection this fails too: then the mark stays, and the repeat begins anew.
-    await remove(pool, name)
-      .then(() => remove(pool, markerOf(name)))
+    await removeVolume(pool, name)
+      .then(() => removeVolume(pool, markerOf(name)))
       .catch(() => {})
     throw error
   }
@@ -72,16 +73,16 @@ export async function installImage(
 export async function removeImage(libvirt: Libvirt, poolName: string, name: string): Promise<void> {
   checkName(name)
   const pool = await libvirt.lookupStoragePoolByName(poolName)
-  const volume = await find(pool, name)
+  const volume = await findVolume(pool, name)
   if (volume) {
     const path = await volume.getPath()
     const users = new Set([...overlaysOf(path, await readAll(pool)), ...(await domainsOn(libvirt, path))])
     if (users.size > 0) {
       throw new HypervisorError('ImageInUse', `image ${name} is used by ${[...users].sort().join(', ')}`)
     }
-    await remove(pool, name)
+    await removeVolume(pool, name)
   }
-  await remove(pool, markerOf(name))
+  await removeVolume(pool, markerOf(name))
 }
 
 /** Disks of VMs lie in the same pool, under names that images could have. */
@@ -153,23 +154,6 @@ async function* contentOf(
     yield piece
     sent += piece.length
     progress(sent)
-  }
-}
-
-async function find(pool: StoragePool, name: string): Promise<StorageVolume | undefined> {
-  try {
-    return await pool.lookupVolume(name)
-  } catch (error) {
-    if (isLibvirtError(error, 'NO_STORAGE_VOL')) return undefined
-    throw error
-  }
-}
-
-async function remove(pool: StoragePool, name: string): Promise<void> {
-  try {
-    await (await find(pool, name))?.delete({}, volumeDeadline)
-  } catch (error) {
-    if (!isLibvirtError(error, 'NO_STORAGE_VOL')) throw error
   }
 }
 
