@@ -14,6 +14,7 @@ import type { GuestPrograms } from './guest-programs.ts'
 import type { GuestScripts } from './guest-scripts.ts'
 import type { ImageCapture } from './images/capture.ts'
 import type { ImageVolumes } from './images/volumes.ts'
+import type { LiveMigrations } from './live-migrations.ts'
 import type { Migrations } from './migrations.ts'
 import type { NodeStorage } from './node-storage.ts'
 import type { Processes } from './processes.ts'
@@ -29,6 +30,7 @@ export interface Hypervisor
     GuestScripts,
     ImageCapture,
     Migrations,
+    LiveMigrations,
     GuestPrograms,
     VmStats,
     Snapshots {

@@ -4,9 +4,9 @@
 export interface Migrations {
   /**
    * Keeps a stopped VM from being started, by anybody and with its node, until it is released; `migration` marks whose it is. VmNotStopped;
-   * VmBusy where another migration holds it.
+   * VmBusy where another migration holds it. `live`: also a running one, which goes on and is not started again when it stops.
    */
-  holdVm(uuid: string, migration: string): Promise<void>
+  holdVm(uuid: string, migration: string, how?: { live: boolean }): Promise<void>
   /** As it was before it was held by this migration; one that is not held by it stays as it is. */
   releaseVm(uuid: string, migration: string): Promise<void>
   /** What `defineVm` made as `incoming` is whole now, and may be started. */

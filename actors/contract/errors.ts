@@ -89,7 +89,7 @@ export const ERRORS = {
   // Migration
   MigrationNotFound: { status: 409, text: 'The VM is not being migrated' },
   MigrationNotSupported: { status: 409, text: 'This VM cannot be migrated' },
-  LiveMigrationNotSupported: { status: 409, text: 'A VM is migrated while it is stopped' },
+  LiveMigrationNotSupported: { status: 409, text: 'This VM cannot be migrated while it runs' },
   MigrationInterrupted: { status: 503, text: 'The disks did not reach the other server' },
   MigrationCorrupted: { status: 500, text: 'A disk is not on the other server what it is here' },
   MigrationCommitted: { status: 409, text: 'The VM belongs to the other server already' },

@@ -40,6 +40,8 @@ export const Migration = v.object({
   req_id: v.optional(v.string()),
   /** How the guest is stopped: as the verb `stop` says. */
   stop: v.object({ timeout: v.optional(v.number()), force: v.optional(v.boolean()) }),
+  /** The guest runs on while it is moved: `stop` and `adopt` are left out. */
+  live: v.optional(v.boolean()),
   step: v.picklist(MIGRATION_STEPS),
   /** Task of the step; null where none is under way (an uncertain migration between two questions). */
   step_task: v.nullable(v.string()),
@@ -53,6 +55,8 @@ export const Migration = v.object({
   spec: v.optional(v.record(v.string(), v.unknown())),
   stream: v.optional(v.object({ host: v.string(), port: v.number() })),
   disks: v.optional(v.array(DiskDigest)),
+  /** Of a live one: what the hypervisor of the source has for that of the target, base64. */
+  cookie: v.optional(v.string()),
   /** The target may have started it: before the source may, the target must have said that its copy is gone. */
   may_run_on_target: v.boolean(),
   /** An operator gave up waiting for a node that does not answer. */

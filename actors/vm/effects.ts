@@ -54,7 +54,7 @@ export function done(): Effect[] {
 }
 
 function whyNot(context: VmContext, { verb, params }: Operation, state: string) {
-  return (verb === 'migrate' && migrationRefusal(context, params)) || refusalOf(verb, state)
+  return (verb === 'migrate' && migrationRefusal(context, params, state)) || refusalOf(verb, state)
 }
 
 function addTask(context: VmContext, operation: Operation, more: Record<string, unknown>): Effect {

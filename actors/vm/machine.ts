@@ -71,13 +71,13 @@ const states = setup({
   guards: {
     mayBegin: ({ context, event }, params: { state: string; verb: VmVerb }) => {
       const given = 'params' in event ? event.params : {}
-      return mayBegin(params.verb, params.state, given) && mayLeave(context, params.verb, given)
+      return mayBegin(params.verb, params.state, given) && mayLeave(context, params.verb, given, params.state)
     },
     hasRoom: ({ context }) => context.waiting.length < WAITING_MAX,
     nextMayBegin: ({ context }, params: { state: string; verb: VmVerb }) => {
       const next = context.waiting[0]
       if (next?.verb !== params.verb) return false
-      return mayBegin(next.verb, params.state, next.params) && mayLeave(context, next.verb, next.params)
+      return mayBegin(next.verb, params.state, next.params) && mayLeave(context, next.verb, next.params, params.state)
     },
     migratesTo: ({ context, event }, params: { to: string }) => proceed(context, event)?.to === params.to,
     isLeftover: ({ context, event }) => leftoverEnded(context, event) !== undefined,
@@ -369,8 +369,8 @@ function vanishedTarget(state: Settled) {
 }
 
 /** A verb that would take the VM from its server has conditions of its own. */
-function mayLeave(context: VmContext, verb: VmVerb, params: Record<string, unknown>): boolean {
-  return verb !== 'migrate' || migrationRefusal(context, params) === undefined
+function mayLeave(context: VmContext, verb: VmVerb, params: Record<string, unknown>, state: string): boolean {
+  return verb !== 'migrate' || migrationRefusal(context, params, state) === undefined
 }
 
 /** Did the node look after the last operation ended? By its own clock, unless that was set back meanwhile. */

@@ -6,6 +6,8 @@
  *
  *   examine -> receive -> stop -> send -> adopt -> start -> | VM is the target's | -> finish -> remove
  *   any failure before: discard (target) -> release (source)
+ *
+ * A live one leaves out `stop` and `adopt`: its `send` ends with the guest paused on the source, and `start` lets it go on on the target.
  */
 import { type Rejection, rejection } from '../contract/errors.ts'
 import type { Migration, MigrationStep } from '../contract/migration.ts'
@@ -35,22 +37,27 @@ interface Step {
 }
 
 const STEPS: Record<MigrationStep, Step> = {
-  examine: { on: 'source', task: 'machine_migrate_examine', percent: 5, params: () => ({}) },
+  examine: { on: 'source', task: 'machine_migrate_examine', percent: 5, params: liveness },
   receive: {
     on: 'target',
     task: 'machine_migrate_receive',
     percent: 10,
-    params: ({ spec, token }) => ({ spec, token }),
+    params: migration => ({ spec: migration.spec, token: migration.token, ...liveness(migration) }),
   },
   stop: { on: 'source', task: 'machine_shutdown', percent: 15, params: ({ stop }) => ({ ...stop, idempotent: true }) },
   send: {
     on: 'source',
     task: 'machine_migrate_send',
     percent: 20,
-    params: ({ stream, token }) => ({ ...stream, token }),
+    params: migration => ({ ...migration.stream, token: migration.token, ...liveness(migration) }),
   },
   adopt: { on: 'target', task: 'machine_migrate_adopt', percent: 70, params: ({ disks }) => ({ disks }) },
-  start: { on: 'target', task: 'machine_migrate_start', percent: 85, params: () => ({}) },
+  start: {
+    on: 'target',
+    task: 'machine_migrate_start',
+    percent: 85,
+    params: ({ cookie }) => (cookie === undefined ? {} : { cookie }),
+  },
   finish: {
     on: 'target',
     task: 'machine_migrate_finish',
@@ -59,9 +66,16 @@ const STEPS: Record<MigrationStep, Step> = {
   },
   remove: { on: 'source', task: 'machine_migrate_remove', percent: 95, params: () => ({}) },
   discard: { on: 'target', task: 'machine_migrate_discard', percent: 97, params: ({ token }) => ({ token }) },
-  release: { on: 'source', task: 'machine_migrate_release', percent: 98, params: ({ ran }) => ({ start: ran }) },
+  release: {
+    on: 'source',
+    task: 'machine_migrate_release',
+    percent: 98,
+    params: migration => ({ start: migration.ran && !migration.live, ...liveness(migration) }),
+  },
 }
 
+const NOT_LIVE: readonly MigrationStep[] = ['stop', 'adopt']
+const NOT_STOPPED: readonly MigrationStep[] = ['stop', 'start']
 const FORWARD: readonly MigrationStep[] = ['examine', 'receive', 'stop', 'send', 'adopt', 'start', 'finish', 'remove']
 /** From here on the VM is the target's. */
 const COMMITTED: readonly MigrationStep[] = ['finish', 'remove']
@@ -74,8 +88,15 @@ export const stepTask = ({ migration }: VmContext): TaskName | undefined =>
   migration ? STEPS[migration.step].task : undefined
 
 /** Why a migration may not begin where its VM's state allows it. */
-export function migrationRefusal(context: VmContext, params: Record<string, unknown>): Rejection | undefined {
+export function migrationRefusal(
+  context: VmContext,
+  params: Record<string, unknown>,
+  state: string,
+): Rejection | undefined {
   if (context.leftovers?.length) return rejection('MigrationLeftovers')
+  if (params['live'] === true && state !== 'running') {
+    return rejection('VmNotRunning', `a VM that is ${state} has nothing to move live: migrate it without \`live\``)
+  }
   if (params['target_server_uuid'] !== context.server_uuid) return undefined
   return rejection('InvalidArgument', `the VM is on server ${context.server_uuid} already`)
 }
@@ -83,7 +104,7 @@ export function migrationRefusal(context: VmContext, params: Record<string, unkn
 /** The first step of the operation that has just begun; the caller's task is there. */
 export function startMigration(context: VmContext): Move {
   const operation = context.operation as Operation
-  const { target_server_uuid, token, timeout, force } = operation.params
+  const { target_server_uuid, token, timeout, force, live } = operation.params
   const migration: Migration = {
     task_id: operation.task_id,
     source: context.server_uuid,
@@ -94,6 +115,7 @@ export function startMigration(context: VmContext): Move {
       ...(typeof timeout === 'number' ? { timeout } : {}),
       ...(typeof force === 'boolean' ? { force } : {}),
     },
+    ...(live === true ? { live } : {}),
     step: 'examine',
     step_task: null,
     ordered: 0,
@@ -230,7 +252,7 @@ type Stamped = { at: number }
 
 /** The step after this one; between `start` and `finish` the VM changes hands. */
 function goOn(context: VmContext, migration: Migration, event: Stamped, ended: Ended): Move {
-  const skipped = migration.ran ? [] : ['stop', 'start']
+  const skipped = migration.live ? NOT_LIVE : migration.ran ? [] : NOT_STOPPED
   const next = FORWARD.slice(FORWARD.indexOf(migration.step) + 1).find(step => !skipped.includes(step)) ?? 'remove'
   if (next !== 'finish') return order(context, migration, next)
   const { change, effects } = handOver(context, migration, event, ended)
@@ -356,7 +378,7 @@ function settleFailed(context: VmContext, migration: Migration, event: Stamped, 
   const { code, message } = migration.failure ?? rejection('TaskFailed')
   const { vm, ended_at = 0 } = ended
   return {
-    to: vm === null ? 'missing' : observedOf(vm?.state ?? (migration.held ? 'stopped' : (context.before ?? 'stopped'))),
+    to: vm === null ? 'missing' : observedOf(vm?.state ?? unseen(context, migration)),
     context: {
       ...kept(context),
       ...rest,
@@ -367,6 +389,11 @@ function settleFailed(context: VmContext, migration: Migration, event: Stamped, 
     },
     effects: [toNode(source, 'task_fail', { task_id, code, message }), ok],
   }
+}
+
+/** How it is on the source where nobody has looked: one that was held to be moved was stopped before. */
+function unseen({ before }: VmContext, { held, live }: Migration): string {
+  return held && !live ? 'stopped' : (before ?? 'stopped')
 }
 
 /** What the source found, as the target makes it: NICs as ordered (a nic tag may lead to another bridge there), disks whole. */
@@ -395,6 +422,10 @@ const stay = ({ operation }: VmContext, migration: Migration, effects: Effect[])
 
 /** The last reply is the one that counts. */
 const answered = (move: Move, told: Effect): Move => ({ ...move, effects: [...move.effects, told] })
+
+function liveness({ live }: Migration) {
+  return live ? { live } : {}
+}
 
 function withLeftover(context: VmContext, migration: Migration, step: 'finish' | 'remove' | 'discard' | 'release') {
   const { on, task, params } = STEPS[step]

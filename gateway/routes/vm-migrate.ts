@@ -30,8 +30,8 @@ export const vmMigrateRows: AnyRow[] = [
     name: 'VmMigrate',
     summary:
       'Moves a VM to another server: the one named (`target_server_uuid`, also in migrationTask.record), else one that placement ' +
-      'chooses. A running VM is stopped, moved and started. migrationTask.action is `migrate` or `begin`; `abort` takes a migration ' +
-      'back (`force`: without hearing from a server that does not answer, whose copy must not run), `finish` goes on with an uncertain one.',
+      'chooses. A running VM is stopped, moved and started; with `live` it is moved while it runs, where both servers are QEMU hosts that ' +
+      'can. migrationTask.action is `migrate` or `begin`; `abort` takes a migration back (`force`: without hearing from a server that does not answer, whose copy must not run), `finish` goes on with an uncertain one.',
     gate: 'GV',
     strict: false,
     params: {
@@ -49,7 +49,6 @@ export const vmMigrateRows: AnyRow[] = [
     },
     errors: [
       'InvalidArgument',
-      'LiveMigrationNotSupported',
       'MigrationNotFound',
       'MigrationCommitted',
       'NoAllocatableServersError',
@@ -71,12 +70,18 @@ export const vmMigrateRows: AnyRow[] = [
         case 'finish':
           return started(await backend.call('vm', vm.uuid, 'migrate_finish', {}, options))
         case 'begin': {
-          if (live || asked.record['live'] === true) return { error: rejection('LiveMigrationNotSupported', noLive) }
+          const isLive = live ?? asked.record['live'] === true
+          if (isLive && (force !== undefined || timeout !== undefined)) {
+            return {
+              error: rejection('InvalidArgument', 'force and timeout say how a VM is stopped: a live one is not'),
+            }
+          }
           const refusal = await refuseUnlessRunning(server, backend)
           if (refusal) return { error: refusal }
           const target = await targetOf(target_server_uuid ?? asked.record['target_server_uuid'], server, vm, backend)
           if ('error' in target) return target
-          const how = { ...(force === undefined ? {} : { force }), ...(timeout === undefined ? {} : { timeout }) }
+          const stop = { ...(force === undefined ? {} : { force }), ...(timeout === undefined ? {} : { timeout }) }
+          const how = isLive ? { live: true } : stop
           const order = { target_server_uuid: target.uuid, token: randomBytes(32).toString('hex'), ...how }
           return started(await backend.call('vm', vm.uuid, 'migrate', { task_id: ids.task(), params: order }, options))
         }
@@ -84,10 +89,6 @@ export const vmMigrateRows: AnyRow[] = [
     },
   }),
 ]
-
-const noLive =
-  'A VM is migrated while it is stopped: Muster does not move the memory of a running guest. Ask without `live`, and the VM is ' +
-  'stopped, moved and started'
 
 const notAnAction = (action: string) =>
   `migrationTask.action ${action} is not supported: migrate or begin is the whole migration, abort takes it back, finish goes on with an uncertain one`

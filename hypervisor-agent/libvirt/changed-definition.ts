@@ -55,8 +55,8 @@ export function changedDefinition(definition: string, change: Change): string {
   return devices.length === 0 ? text : replaced(text, /<\/devices>/, `${devices.join('\n')}\n</devices>`)
 }
 
-const diskBlock = /<disk [\s\S]*?<\/disk>\s*/g
-const nicBlock = /<interface [\s\S]*?<\/interface>\s*/g
+export const diskBlock = /<disk [\s\S]*?<\/disk>\s*/g
+export const nicBlock = /<interface [\s\S]*?<\/interface>\s*/g
 
 /** The element of this disk in a domain's XML. */
 export function diskXmlIn(xml: string, target: string): string | undefined {
@@ -70,7 +70,7 @@ export function nicXmlIn(xml: string, nic: { mac: string }): string | undefined 
 
 /** The same NIC of the same model at the same address of the machine, plugged in elsewhere. */
 export function movedInterface(block: string, nic: { mac: string }, place: NicPlace): string {
-  if (isAt(readNicIn(block), place)) return block
+  if (isAt(nicIn(block), place)) return block
   const device = [/<model [^>]*\/>/, /<address [^>]*\/>/].map(pattern => pattern.exec(block)?.[0] ?? '')
   return networkInterface(nic.mac, place)
     .text.replace(/<model [^>]*\/>/, () => device[0] || '<model type="virtio"/>')
@@ -93,11 +93,13 @@ export function isAt(nic: ReadNic, place: NicPlace): boolean {
 
 export const sameMac = (a: { mac: string }, b: { mac: string }) => a.mac.toLowerCase() === b.mac.toLowerCase()
 
-function changedBlocks(text: string, pattern: RegExp, change: (block: string) => string | undefined): string {
+/** Each block as `change` gives it; undefined: left out. */
+export function changedBlocks(text: string, pattern: RegExp, change: (block: string) => string | undefined): string {
   return text.replace(pattern, block => change(block) ?? '')
 }
 
-function withPath(block: string, path: string): string {
+/** The disk's element with another file, on no image. */
+export function withPath(block: string, path: string): string {
   const source = /<source [^>]*?file=(["'])(.*?)\1/.exec(block)
   if (source && readDomain(`<domain><devices>${block}</devices></domain>`).disks[0]?.path === path) return block
   return block
@@ -105,13 +107,14 @@ function withPath(block: string, path: string): string {
     .replace(/<source [^>]*?(\/>|>[\s\S]*?<\/source>)/, () => `<source file="${escapeXml(path)}"/>`)
 }
 
-function readNicIn(block: string): ReadNic {
+export function nicIn(block: string): ReadNic {
   return readDomain(`<domain><devices>${block}</devices></domain>`).nics[0] as ReadNic
 }
 
-const targetIn = (block: string) => /<target [^>]*?dev=(["'])(.*?)\1/.exec(block)?.[2]
-const isDisk = (block: string) => !/^<disk [^>]*device=["'](?!disk)/.test(block)
-const isOf = (block: string, nic: { mac: string }) => sameMac(readNicIn(block), nic)
+export const targetIn = (block: string) => /<target [^>]*?dev=(["'])(.*?)\1/.exec(block)?.[2]
+/** No CD-ROM or the like. */
+export const isDisk = (block: string) => !/^<disk [^>]*device=["'](?!disk)/.test(block)
+const isOf = (block: string, nic: { mac: string }) => sameMac(nicIn(block), nic)
 
 function replaced(text: string, pattern: RegExp, by: string): string {
   if (!pattern.test(text)) throw new TypeError(`the definition has nothing like ${pattern.source}`)

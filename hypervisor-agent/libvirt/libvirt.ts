@@ -14,6 +14,7 @@ import { hasGuestAgent, runInGuest } from './guest-scripts.ts'
 import { hostInventory, hostMemory } from './host.ts'
 import { captureImage, readImage } from './image-capture.ts'
 import { installImage, listImages, removeImage } from './images.ts'
+import { libvirtLiveMigrations } from './live-migrations.ts'
 import { libvirtMigrations } from './migrations.ts'
 import { createNetwork, deleteNetwork, listNetworks } from './networks.ts'
 import { makePool, removeLeftovers } from './node-storage.ts'
@@ -143,7 +144,10 @@ export function libvirtHypervisor(options: LibvirtOptions): Hypervisor {
 
   async function start(domain: Domain, libvirt: Libvirt): Promise<void> {
     const { state } = await domain.getState()
-    if (state === 'paused') return domain.resume()
+    if (state === 'paused') {
+      await checkStays(domain)
+      return domain.resume()
+    }
     if (await domain.isActive()) return
     await checkStart(domain)
     try {
@@ -154,27 +158,45 @@ export function libvirtHypervisor(options: LibvirtOptions): Hypervisor {
     }
   }
 
-  async function checkStart(domain: Domain): Promise<void> {
-    const read = readDomain(await domain.getXml({ inactive: true }))
-    if (read.metadata && !read.metadata.complete) {
+  /** Neither half made nor on its way to another node. Answers its memory, MiB. */
+  async function checkStays(domain: Domain): Promise<number> {
+    const { metadata, memoryMib } = readDomain(await domain.getXml({ inactive: true }))
+    if (metadata && !metadata.complete) {
       throw new HypervisorError('VmBusy', `the VM ${domain.uuid} was not made completely: create or destroy it first`)
     }
-    const { memory_available_mib: available } = await hostMemory()
-    if (read.metadata?.held) {
+    if (metadata?.held) {
       throw new HypervisorError('VmBusy', `the VM ${domain.uuid} is being migrated: it is not started`)
     }
-    const needed = read.memoryMib
-    if (needed <= available - reservedMib) return
+    return memoryMib
+  }
+
+  async function checkStart(domain: Domain): Promise<void> {
+    await needMemory(domain.uuid, await checkStays(domain))
+  }
+
+  async function needMemory(uuid: string, mib: number): Promise<void> {
+    const { memory_available_mib: available } = await hostMemory()
+    if (mib <= available - reservedMib) return
     const free = Math.max(0, available - reservedMib)
-    throw new HypervisorError(
-      'InsufficientMemory',
-      `VM ${domain.uuid} needs ${needed} MiB, the server has ${free} MiB free`,
-    )
+    throw new HypervisorError('InsufficientMemory', `VM ${uuid} needs ${mib} MiB, the server has ${free} MiB free`)
   }
 
   /** While a stream is not read its connection answers nothing else. */
   const connectForBytes = () =>
     Libvirt.connect({ uri: options.uri, socketPath: options.socketPath, keepalive: false, reconnect: false })
+  const { live, drop: dropLive } = libvirtLiveMigrations({
+    act,
+    connect: () =>
+      Libvirt.connect({
+        uri: options.uri,
+        socketPath: options.socketPath,
+        callDeadlineMs: deadlines.workDeadlineMs,
+        reconnect: false,
+      }),
+    driver: () => need().connections.driver,
+    needMemory,
+    failure,
+  })
 
   return {
     kind: 'libvirt',
@@ -183,6 +205,7 @@ export function libvirtHypervisor(options: LibvirtOptions): Hypervisor {
       const closing = opened
       opened = undefined
       listeners.clear()
+      await dropLive()
       await closing?.connections.close()
     },
     ping: () => call('ping', ({ connections }) => connections.look.ping({ deadlineMs: deadlines.pingDeadlineMs }), 0),
@@ -234,6 +257,7 @@ export function libvirtHypervisor(options: LibvirtOptions): Hypervisor {
       }),
     removeVm: uuid =>
       call(`remove VM ${uuid}`, async ({ connections }) => {
+        await dropLive(uuid)
         // Stopping does not wait for calls that hang with the guest; the rest comes after them.
         const stop = async (libvirt: Libvirt) => {
           const domain = await lookup(libvirt, uuid)
@@ -250,6 +274,7 @@ export function libvirtHypervisor(options: LibvirtOptions): Hypervisor {
       pool: options.pool,
       forget: uuid => need().vms.forget(uuid),
     }),
+    ...live,
     ...libvirtDevices({ act, options: definition, reservedMib, forget: uuid => need().vms.forget(uuid) }),
     ...libvirtFindings({
       look: (doing, action) => look(doing, ({ connections }) => action(connections.look)),

@@ -67,9 +67,11 @@ export function libvirtMigrations({ act, connect, failure, pool: poolName, forge
   }
 
   return {
-    holdVm: (uuid, migration) =>
+    holdVm: (uuid, migration, { live } = { live: false }) =>
       act('hold', uuid, async domain => {
-        if (await domain.isActive()) throw new HypervisorError('VmNotStopped', `the VM ${uuid} is running`)
+        if (!live && (await domain.isActive())) {
+          throw new HypervisorError('VmNotStopped', `the VM ${uuid} is running`)
+        }
         const metadata = await metadataOf(domain)
         if (metadata.held && metadata.held.by !== migration) {
           throw new HypervisorError('VmBusy', `migration ${metadata.held.by} holds the VM ${uuid}`)

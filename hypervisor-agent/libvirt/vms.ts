@@ -59,8 +59,12 @@ export function vms(look: () => Libvirt, poolName: string): Vms {
   }
 
   function vmState(read: ReadDomain, { uuid, stats }: DomainStats, id: number | null): VmState {
-    const { state, words } = observed(Number(stats['state.state']), Number(stats['state.reason']))
     const { metadata } = read
+    const seen = observed(Number(stats['state.state']), Number(stats['state.reason']))
+    // Between two nodes: paused on both, until one of them lets it go on.
+    const isOnItsWay = metadata !== undefined && (metadata.held !== undefined || !metadata.complete)
+    const { words } = seen
+    const state = isOnItsWay && words === 'paused' ? 'stopped' : seen.state
     const alias = metadata?.alias ?? read.title
     return {
       uuid,

@@ -4,7 +4,7 @@ import { type Affect, affectWord, type Flags, flagWord } from './flags.ts'
 import type { NonnullDomain } from './protocol-types.ts'
 import { DomainSnapshot } from './snapshot.ts'
 import { type DomainReasonName, type DomainStateName, domainStateOf } from './states.ts'
-import { plain, uuidText } from './values.ts'
+import { type ParameterValue, parametersObject, plain, textParameters, uuidText } from './values.ts'
 
 export interface DomainInfo {
   state: DomainStateName
@@ -18,6 +18,15 @@ export interface BlockInfo {
   capacityBytes: number
   allocationBytes: number
   physicalBytes: number
+}
+
+/** What the two ends of a migration have to tell each other; nobody else reads it. */
+export type MigrationCookie = Uint8Array
+
+/** What a source sends to. `uri`: of the memory, as `prepareMigration` answers it; `disksUri`: of the disks, where not beside it. */
+export interface MigrationDestination {
+  uri: string
+  disksUri?: string
 }
 
 /** All KiB but faults and `lastUpdate` (Unix seconds); a guest without balloon driver reports only few of them. */
@@ -242,6 +251,44 @@ export class Domain {
     const args = { dom: this.#wire, cmd: JSON.stringify(command), timeout: waitS, flags: 0 }
     const { result } = await this.#client.call('domain_agent_command', args, options)
     return JSON.parse(result ?? 'null')
+  }
+
+  /** First phase of a migration, on the source. The answer is for `prepareMigration`; with `changeProtection` it lasts as long as this connection. */
+  async beginMigration(
+    flags: Flags<'migrate'>,
+    options?: CallOptions,
+  ): Promise<{ xml: string; cookie: MigrationCookie }> {
+    const args = { dom: this.#wire, params: [], flags: flagWord('migrate', flags) }
+    const { xml, cookie_out } = await this.#client.call('domain_migrate_begin3_params', args, options)
+    return { xml, cookie: cookie_out }
+  }
+
+  /** Third phase, on the source: copies; the guest is paused in the end. May take hours. The answer is for `finishMigration`. */
+  async performMigration(
+    { uri, disksUri }: MigrationDestination,
+    cookie: MigrationCookie,
+    flags: Flags<'migrate'>,
+    options?: CallOptions,
+  ): Promise<MigrationCookie> {
+    const params = textParameters({ destination_name: this.name, migrate_uri: uri, disks_uri: disksUri })
+    const args = {
+      dom: this.#wire,
+      dconnuri: null,
+      params,
+      cookie_in: cookie,
+      flags: flagWord('migrate', flags),
+    }
+    return (await this.#client.call('domain_migrate_perform3_params', args, options)).cookie_out
+  }
+
+  /** What it is at, as migrating or saving: `type` 0 is nothing. Fields as libvirt calls them: `memory_total`, `disk_processed`... */
+  async getJobStats(options?: CallOptions): Promise<{ type: number; stats: Record<string, ParameterValue> }> {
+    const { type, params } = await this.#client.call('domain_get_job_stats', { dom: this.#wire, flags: 0 }, options)
+    return { type, stats: parametersObject(params) }
+  }
+
+  async abortJob(options?: CallOptions): Promise<void> {
+    await this.#client.call('domain_abort_job', { dom: this.#wire }, options)
   }
 
   async isActive(options?: CallOptions): Promise<boolean> {

@@ -57,6 +57,17 @@ export const FLAGS = {
     enforce: 2 ** 31,
   },
   deviceModify: { force: 4 },
+  migrate: {
+    live: 1,
+    persistDestination: 8,
+    undefineSource: 16,
+    paused: 32,
+    nonSharedDisk: 64,
+    changeProtection: 256,
+    unsafe: 512,
+    abortOnError: 4096,
+    autoConverge: 8192,
+  },
   snapshotCreate: {
     redefine: 1,
     current: 2,

@@ -4,14 +4,14 @@
  */
 import { EventEmitter } from 'node:events'
 import { type CallOptions, Client, type ConnectOptions } from './client.ts'
-import { Domain } from './domain.ts'
+import { Domain, type MigrationCookie } from './domain.ts'
 import { type EventKind, type HypervisorEvents, subscriptions } from './events.ts'
 import { type Flags, flagWord } from './flags.ts'
 import type { Load } from './link.ts'
 import { Network } from './network.ts'
 import type { Procedures } from './protocol-types.ts'
 import { StoragePool } from './storage.ts'
-import { type ParameterValue, parametersObject, plain, uuidBytes, uuidText } from './values.ts'
+import { type ParameterValue, parametersObject, plain, textParameters, uuidBytes, uuidText } from './values.ts'
 
 /** libvirt's idea of the processors. Its memory sum was seen wrong on machines with NUMA nodes: see `getMemoryStats`. */
 export interface NodeInfo {
@@ -171,6 +171,44 @@ export class Hypervisor extends EventEmitter<HypervisorEvents> {
   async createDomain(xml: string, flags: Flags<'domainCreate'> = {}, options?: CallOptions): Promise<Domain> {
     const args = { xml_desc: xml, flags: flagWord('domainCreate', flags) }
     return this.#domain((await this.#client.call('domain_create_xml', args, options)).dom)
+  }
+
+  /**
+   * Second phase of a migration, on the target, with what `beginMigration` answered: a paused domain that waits for its memory and disks.
+   * It is gone with this connection unless it is finished. `uri`: where it listens, with the port it chose.
+   */
+  async prepareMigration(
+    { name, xml, uri, listenAddress }: { name: string; xml: string; uri: string; listenAddress?: string },
+    cookie: MigrationCookie,
+    flags: Flags<'migrate'>,
+    options?: CallOptions,
+  ): Promise<{ uri: string; cookie: MigrationCookie }> {
+    const params = textParameters({
+      destination_name: name,
+      destination_xml: xml,
+      migrate_uri: uri,
+      listen_address: listenAddress,
+    })
+    const args = { params, cookie_in: cookie, flags: flagWord('migrate', flags) }
+    const { uri_out, cookie_out } = await this.#client.call('domain_migrate_prepare3_params', args, options)
+    return { uri: uri_out ?? uri, cookie: cookie_out }
+  }
+
+  /** Fourth phase, on the target, with what `performMigration` answered: the domain runs, or with `cancelled` is gone. */
+  async finishMigration(
+    name: string,
+    cookie: MigrationCookie,
+    { cancelled = false, ...flags }: Flags<'migrate'> & { cancelled?: boolean },
+    options?: CallOptions,
+  ): Promise<Domain> {
+    const params = textParameters({ destination_name: name })
+    const args = {
+      params,
+      cookie_in: cookie,
+      flags: flagWord('migrate', flags),
+      cancelled: cancelled ? 1 : 0,
+    }
+    return this.#domain((await this.#client.call('domain_migrate_finish3_params', args, options)).dom)
   }
 
   /** Rejects with NO_DOMAIN. */

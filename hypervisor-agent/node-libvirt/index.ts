@@ -1,7 +1,15 @@
 /** libvirt's RPC protocol in TypeScript: connect with `Hypervisor.connect()`. */
 export type { CallOptions, ConnectOptions } from './client.ts'
 export { ERROR_CODES, ERROR_DOMAINS } from './codes.ts'
-export { type BlockInfo, Domain, type DomainInfo, type MemoryStats, type MetadataKind } from './domain.ts'
+export {
+  type BlockInfo,
+  Domain,
+  type DomainInfo,
+  type MemoryStats,
+  type MetadataKind,
+  type MigrationCookie,
+  type MigrationDestination,
+} from './domain.ts'
 export {
   ConnectionError,
   type ConnectionErrorReason,

@@ -20,6 +20,7 @@ export function plain(value: bigint): number {
 export type ParameterValue = number | string | boolean
 
 const booleanType = 6
+const stringType = 7
 
 export function parametersObject(parameters: TypedParam[]): Record<string, ParameterValue> {
   return Object.fromEntries(
@@ -27,5 +28,12 @@ export function parametersObject(parameters: TypedParam[]): Record<string, Param
       if (typeof value.value === 'bigint') return [field, plain(value.value)]
       return [field, value.type === booleanType ? value.value !== 0 : value.value]
     }),
+  )
+}
+
+/** Parameters that are texts, for the wire; those left out are not sent. */
+export function textParameters(parameters: Record<string, string | undefined>): TypedParam[] {
+  return Object.entries(parameters).flatMap(([field, value]) =>
+    value === undefined ? [] : [{ field, value: { type: stringType, value } }],
   )
 }

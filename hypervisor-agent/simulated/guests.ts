@@ -34,6 +34,8 @@ export interface Guest {
   /** The migration that holds it, and whether it started with its node before; and one that is not whole yet. */
   held?: { by: string; autoboot: boolean } | null
   incoming?: boolean
+  /** It was copied to another node and stands still here; what it was. */
+  departed?: { domain_id: number | null } | null
   /** Switch ports that somebody changed, by MAC. */
   bent_ports?: Record<string, { bridge: string | null; vlan_id: number | null }>
   /** The guest runs a QEMU guest agent. */

@@ -28,9 +28,9 @@ export function simulatedMigrations({ call, need, save, tell }: MigrationParts):
     return guest
   }
   return {
-    holdVm: (uuid, migration) =>
+    holdVm: (uuid, migration, { live } = { live: false }) =>
       call('holdVm', uuid, () => {
-        const guest = stopped(uuid)
+        const guest = live ? need(uuid) : stopped(uuid)
         if (guest.held?.by === migration) return
         if (guest.held) throw new HypervisorError('VmBusy', `migration ${guest.held.by} holds the VM ${uuid}`)
         guest.held = { by: migration, autoboot: guest.spec.autoboot }

@@ -12,6 +12,7 @@ import { type HostOptions, simulatedHost, simulatedNicTags } from './host.ts'
 import { imageStore, simulatedImages, wholeImage } from './images.ts'
 import { type ContentWorld, contentWorld, firstContent, simulatedImaging } from './imaging.ts'
 import { simulatedInside } from './inside.ts'
+import { simulatedLiveMigrations } from './live-migrations.ts'
 import { simulatedMigrations } from './migrations.ts'
 import { simulatedNodeStorage } from './node-storage.ts'
 import { type Power, powerOf } from './power.ts'
@@ -114,6 +115,7 @@ export function simulatedHypervisor(options: SimulatedOptions): SimulatedHypervi
       (sum, guest) => sum + (guest.state === 'running' ? (guest.hardware ?? guest.spec).memory_mib : 0),
       0,
     )
+  const memoryFreeMib = () => host.memoryMib - reservedMib - usedMemoryMib()
   const capacityBytes = () => [...store.guests.values()].reduce((sum, guest) => sum + bytes.capacity(guest), 0)
   const allocatedBytes = () => [...store.guests.values()].reduce((sum, guest) => sum + bytes.allocated(guest), 0)
   const imagesBytes = () => [...images.values()].reduce((sum, image) => sum + image.allocated_bytes, 0)
@@ -152,7 +154,7 @@ export function simulatedHypervisor(options: SimulatedOptions): SimulatedHypervi
         throw new HypervisorError('NetworkNotFound', `there is no network ${nic.network}`)
       }
     }
-    const freeMib = host.memoryMib - reservedMib - usedMemoryMib()
+    const freeMib = memoryFreeMib()
     if (guest.spec.memory_mib > freeMib) {
       throw new HypervisorError(
         'InsufficientMemory',
@@ -290,6 +292,13 @@ export function simulatedHypervisor(options: SimulatedOptions): SimulatedHypervi
 
     defineVm: (spec, { taskId, incoming = false }) => call('defineVm', spec.uuid, () => define(spec, taskId, incoming)),
     ...simulatedMigrations({ call, need, save: store.save, tell }),
+    ...simulatedLiveMigrations({
+      ...{ call, need, tell, now, save: store.save, memoryFreeMib },
+      nextDomainId: () => {
+        store.lastDomainId += 1
+        return store.lastDomainId
+      },
+    }),
     startVm: uuid => call('startVm', uuid, () => startGuest(need(uuid), null)),
     startInstaller: (uuid, { cmdline }) =>
       call('startInstaller', uuid, () => startGuest(need(uuid), { cmdline, ends_at: now() + delays.install })),
@@ -322,7 +331,7 @@ export function simulatedHypervisor(options: SimulatedOptions): SimulatedHypervi
       imageMib: name => (images.has(name) ? Math.ceil((images.get(name)?.size_bytes ?? 0) / bytes.mib) : undefined),
       save: () => store.save(),
       poolFreeMib: () => Math.floor((host.poolBytes - capacityBytes() - imagesBytes()) / bytes.mib),
-      memoryFreeMib: () => host.memoryMib - reservedMib - usedMemoryMib(),
+      memoryFreeMib,
     }),
     ...simulatedInside({ call, need, now, save: () => store.save() }),
     ...simulatedFindings({

@@ -5,10 +5,10 @@
 import { createHash } from 'node:crypto'
 import type { Socket } from 'node:net'
 import * as v from 'valibot'
-import { ERRORS, type ErrorCode } from '../../actors/contract/errors.ts'
 import { DiskDigest } from '../../actors/contract/migration.ts'
 import { HypervisorError } from '../hypervisor.ts'
-import { type Frame, frames, sendEndOfDisk, sendPiece, sendWord } from './frames.ts'
+import { closed, type Frame, frames, nextWord, sendEndOfDisk, sendPiece, sendWord } from './frames.ts'
+import { refusalIn, refusalOf } from './refusals.ts'
 
 /** The sender's side. `sent` hears of bytes as they go. */
 export async function sendDisks(
@@ -77,9 +77,7 @@ export async function receiveDisks(
     await sendWord(socket, { received: count })
     await closed(socket)
   } catch (error) {
-    const code = error instanceof HypervisorError ? error.code : 'MigrationInterrupted'
-    const message = error instanceof Error ? error.message : String(error)
-    if (!socket.destroyed) await sendWord(socket, { error: { code, message } }).catch(() => {})
+    if (!socket.destroyed) await sendWord(socket, refusalOf(error)).catch(() => {})
     throw error
   }
 }
@@ -120,30 +118,4 @@ async function* noted(source: AsyncIterable<Buffer>, digest: ReturnType<typeof d
     digest.add(piece)
     yield piece
   }
-}
-
-async function nextWord(coming: AsyncGenerator<Frame>): Promise<unknown> {
-  const { value, done } = await coming.next()
-  if (done || !value || !('word' in value)) throw new HypervisorError('MigrationInterrupted', 'a word was expected')
-  return value.word
-}
-
-const Refusal = v.object({ error: v.object({ code: v.string(), message: v.string() }) })
-
-function refusalIn(word: unknown): HypervisorError | undefined {
-  const read = v.safeParse(Refusal, word)
-  if (!read.success) return undefined
-  const { code, message } = read.output.error
-  const known = Object.hasOwn(ERRORS, code) ? (code as ErrorCode) : 'MigrationInterrupted'
-  return new HypervisorError(known, `the other server: ${message}`)
-}
-
-/** The sender closes when it has heard the answer. */
-function closed(socket: Socket): Promise<void> {
-  return new Promise(resolve => {
-    if (socket.destroyed || socket.readableEnded) return resolve()
-    socket.once('close', () => resolve())
-    socket.once('end', () => resolve())
-    socket.resume()
-  })
 }

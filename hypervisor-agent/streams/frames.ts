@@ -80,6 +80,23 @@ export async function* frames(socket: Socket): AsyncGenerator<Frame> {
   throw interrupted()
 }
 
+/** The word that comes next; MigrationInterrupted where none does. */
+export async function nextWord(coming: AsyncGenerator<Frame>): Promise<unknown> {
+  const { value, done } = await coming.next()
+  if (done || !value || !('word' in value)) throw new HypervisorError('MigrationInterrupted', 'a word was expected')
+  return value.word
+}
+
+/** The other side closes when it has heard the last word. */
+export function closed(socket: Socket): Promise<void> {
+  return new Promise(resolve => {
+    if (socket.destroyed || socket.readableEnded) return resolve()
+    socket.once('close', () => resolve())
+    socket.once('end', () => resolve())
+    socket.resume()
+  })
+}
+
 function wordOf(payload: Buffer): unknown {
   try {
     return JSON.parse(payload.toString())

@@ -5,10 +5,11 @@ import { needVm, type TaskHandler } from './task.ts'
 import { needNoSnapshots } from './without-snapshots.ts'
 
 export const machine_migrate_examine: TaskHandler<'machine_migrate_examine'> = {
-  run: async (context, { uuid }) => {
+  run: async (context, { uuid, live }) => {
     const { hypervisor, installs } = context
     const listed = await needVm(context, uuid)
     const vm = installs.annotate(listed)
+    if (live && vm.state !== 'running') throw new HypervisorError('VmNotRunning', `the VM ${uuid} is not running`)
     if (vm.installing) throw new HypervisorError('VmBusy', `the installer of VM ${uuid} is at work`)
     await needNoSnapshots(context, uuid, 'migrate')
     const { disks, ...shape } = await hypervisor.shapeOf(uuid).catch(error => {

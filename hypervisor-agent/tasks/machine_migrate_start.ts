@@ -1,15 +1,22 @@
-/** Starts the VM on the node it has come to. It has booted when it is still up after a moment: QEMU refuses what it cannot run at once. */
+/**
+ * Starts the VM on the node it has come to, or lets one go on that came running. It has booted when it is still up after a moment: QEMU
+ * refuses what it cannot run at once.
+ */
 import { HypervisorError } from '../hypervisor.ts'
 import { needOurs } from './machine_migrate_adopt.ts'
 import { lookAt, type TaskHandler } from './task.ts'
 import { watchVm } from './watch.ts'
 
 export const machine_migrate_start: TaskHandler<'machine_migrate_start'> = {
-  run: async (context, { uuid, migration }) => {
+  run: async (context, { uuid, migration, cookie }) => {
     const { hypervisor, timings } = context
     await needOurs(context, uuid, migration)
     context.progress(20, 'start')
-    await hypervisor.startVm(uuid)
+    if (cookie === undefined) await hypervisor.startVm(uuid)
+    else {
+      await hypervisor.finishLive(uuid, cookie)
+      await hypervisor.completeVm(uuid)
+    }
     context.progress(60, 'watch')
     const watch = watchVm(context, uuid)
     try {

@@ -9,26 +9,33 @@ import { VmSpec, VmSummary } from '../vm.ts'
 import { hour, minute, type TaskKind, vmParams, vmResult } from './kind.ts'
 
 const params = { ...vmParams, migration: Uuid }
+/** The guest runs on while it is moved. */
+const live = v.optional(v.boolean())
 
 export const MIGRATION_TASKS = {
-  /** On the source: what there is to move. SnapshotsExist, MigrationNotSupported for what Muster did not make. */
+  /** On the source: what there is to move. SnapshotsExist, MigrationNotSupported for what Muster did not make; live: VmNotRunning. */
   machine_migrate_examine: {
-    params: v.object(params),
+    params: v.object({ ...params, live }),
     result: v.object({ vm: VmSummary, found: v.object({ spec: VmSpec }) }),
     limitMs: 2 * minute,
     serial: 'vm',
   },
   /** On the target: a definition that cannot be started, empty volumes, and the stream that will fill them. */
   machine_migrate_receive: {
-    params: v.object({ ...params, spec: VmSpec, token: StreamToken }),
+    params: v.object({ ...params, spec: VmSpec, token: StreamToken, live }),
     result: v.object({ found: v.object({ stream: v.object({ host: v.string(), port: v.number() }) }) }),
     limitMs: 5 * minute,
     serial: 'vm',
   },
-  /** On the source: holds the stopped VM and streams its disks to the target. */
+  /**
+   * On the source: holds the VM and streams its disks to the target. Live: with the memory of the running guest, which is paused in the
+   * end. LiveMigrationNotSupported where one of the two hypervisors cannot.
+   */
   machine_migrate_send: {
-    params: v.object({ ...params, host: v.string(), port: v.number(), token: StreamToken }),
-    result: v.object({ found: v.object({ disks: v.array(DiskDigest) }) }),
+    params: v.object({ ...params, host: v.string(), port: v.number(), token: StreamToken, live }),
+    result: v.object({
+      found: v.union([v.object({ disks: v.array(DiskDigest) }), v.object({ cookie: v.string() })]),
+    }),
     limitMs: 12 * hour,
     serial: 'vm',
   },
@@ -39,8 +46,13 @@ export const MIGRATION_TASKS = {
     limitMs: 12 * hour,
     serial: 'vm',
   },
-  /** On the target: starts it and watches whether it stays up. */
-  machine_migrate_start: { params: v.object(params), result: vmResult, limitMs: 10 * minute, serial: 'vm' },
+  /** On the target: starts it, or with the `cookie` of a live migration has it go on, and watches whether it stays up. */
+  machine_migrate_start: {
+    params: v.object({ ...params, cookie: v.optional(v.string()) }),
+    result: vmResult,
+    limitMs: 10 * minute,
+    serial: 'vm',
+  },
   /** On the target, when the VM is its own: it starts with its node again, if it did on the source. */
   machine_migrate_finish: {
     params: v.object({ ...params, autoboot: v.boolean() }),
@@ -57,9 +69,9 @@ export const MIGRATION_TASKS = {
     limitMs: 15 * minute,
     serial: 'vm',
   },
-  /** Undo on the source: no longer held; started again if it ran. */
+  /** Undo on the source: no longer held; started again if it ran. Live: it goes on if it was paused. */
   machine_migrate_release: {
-    params: v.object({ ...params, start: v.boolean() }),
+    params: v.object({ ...params, start: v.boolean(), live }),
     result: vmResult,
     limitMs: 10 * minute,
     serial: 'vm',
