@@ -70,7 +70,11 @@ export const vmMigrateRows: AnyRow[] = [
         case 'finish':
           return started(await backend.call('vm', vm.uuid, 'migrate_finish', {}, options))
         case 'begin': {
-          const isLive = live ?? asked.record['live'] === true
+          const wanted = v.safeParse(v.optional(booleanWord, false), live ?? asked.record['live'])
+          if (!wanted.success) {
+            return { error: rejection('InvalidArgument', `migrationTask.record.live ${wanted.issues[0].message}`) }
+          }
+          const isLive = wanted.output
           if (isLive && (force !== undefined || timeout !== undefined)) {
             return {
               error: rejection('InvalidArgument', 'force and timeout say how a VM is stopped: a live one is not'),

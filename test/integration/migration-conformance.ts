@@ -108,4 +108,71 @@ export function migrationClaims(subject: MigrationSubject): void {
       await hypervisor().removeVm(from.uuid)
     },
   )
+
+  can(
+    volumesHaveContent,
+    'a running VM that is offered to another node runs on when it is recalled, and is then as it was',
+    'its guests cannot be moved while they run',
+    async () => {
+      const { uuid } = await define()
+      const migration = randomUUID()
+      await refuses('VmNotRunning', hypervisor().beginLive(uuid))
+      await hypervisor().recallLive(uuid)
+      await hypervisor().startVm(uuid)
+      await becomes(uuid, 'running')
+      const before = await vm(uuid)
+      await hypervisor().holdVm(uuid, migration, { live: true })
+      await hypervisor().beginLive(uuid)
+      await hypervisor().beginLive(uuid)
+      const meanwhile = await vm(uuid)
+      assert.equal([meanwhile?.state, meanwhile?.held_by], ['running', migration])
+      await hypervisor().recallLive(uuid)
+      await hypervisor().recallLive(uuid)
+      await hypervisor().releaseVm(uuid, migration)
+      const after = await vm(uuid)
+      assert.equal([after?.state, after?.domain_id, after?.held_by], ['running', before?.domain_id, undefined])
+      assert.is((await hypervisor().shapeOf(uuid)).autoboot, true)
+      await hypervisor().removeVm(uuid)
+    },
+  )
+
+  can(
+    volumesHaveContent,
+    'a running VM that is held does not start again once it has stopped',
+    'its guests cannot be moved while they run',
+    async () => {
+      const { uuid } = await define()
+      await hypervisor().startVm(uuid)
+      await hypervisor().holdVm(uuid, randomUUID(), { live: true })
+      await hypervisor().powerOff(uuid, { graceful: false })
+      await becomes(uuid, 'stopped')
+      await refuses('VmBusy', hypervisor().startVm(uuid))
+      await hypervisor().removeVm(uuid)
+    },
+  )
+
+  can(
+    !volumesHaveContent,
+    'a VM that cannot be moved while it runs says so, and runs on',
+    'its guests can be moved while they run',
+    async () => {
+      const { uuid } = await define()
+      await hypervisor().startVm(uuid)
+      await refuses('LiveMigrationNotSupported', hypervisor().beginLive(uuid))
+      await becomes(uuid, 'running')
+      await hypervisor().removeVm(uuid)
+    },
+  )
+
+  test(
+    'a VM that nothing has arrived for does not go on',
+    async () => {
+      const wanted = spec()
+      await hypervisor().defineVm(wanted, { taskId: randomUUID(), incoming: true })
+      await refuses('MigrationInterrupted', hypervisor().finishLive(wanted.uuid, ''))
+      assert.is((await vm(wanted.uuid))?.state, 'stopped')
+      await hypervisor().removeVm(wanted.uuid)
+    },
+    limit,
+  )
 }

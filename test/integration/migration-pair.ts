@@ -48,16 +48,19 @@ export interface Pair {
   stop(): Promise<void>
 }
 
-/** `connect`: a connection as an agent. The VM runs on the first node, with `disk` on its disk, and starts with its node. */
+/**
+ * `connect`: a connection as an agent. The VM runs on the first node, with `content` on its disk and in its memory, and starts with its
+ * node. `live`: it is moved while it runs.
+ */
 export async function migrationPair(
   { nc, caller, connect }: { nc: NatsConnection; caller: Caller; connect(uuid: string): Promise<NatsConnection> },
-  disk: string,
+  { content, live }: { content: string; live: boolean },
 ): Promise<Pair> {
   const doubled: string[] = []
   const nodes = [await node(connect), await node(connect)]
   for (const { hypervisor } of nodes) {
     hypervisor.onChange(({ uuid, what }) => {
-      if (what !== 'started' || uuid === undefined) return
+      if ((what !== 'started' && what !== 'resumed') || uuid === undefined) return
       if (nodes.every(one => one.hypervisor.world.guest(uuid)?.state === 'running')) doubled.push(uuid)
     })
   }
@@ -92,7 +95,7 @@ export async function migrationPair(
     migrate: async () => {
       const { uuid } = await on(false)
       const token = randomUUID().replaceAll('-', '').repeat(2)
-      const params = { target_server_uuid: uuid, token, force: true }
+      const params = { target_server_uuid: uuid, token, ...(live ? { live } : { force: true }) }
       const { id } = (await call('vm', vm, 'migrate', { task_id: randomUUID(), params })) as { id: string }
       return id
     },
@@ -123,7 +126,7 @@ export async function migrationPair(
   })
   await call('vm', vm, 'create', { server_uuid: first.uuid, task_id: randomUUID(), spec })
   await eventually(async () => (await record()).state === 'running', { withinMs: 20_000, what: `${vm} to run` })
-  first.hypervisor.world.write(vm, { disk })
+  first.hypervisor.world.write(vm, { disk: content, memory: content })
   return pair
 }
 

@@ -20,7 +20,7 @@ import { migrationPair, type Pair, type PairNode } from './migration-pair.ts'
 const test = suite('migration between agents')
 
 /** Each step by the call of the hypervisor that it cannot do without. */
-const steps: { step: string; at: 'source' | 'target'; call: keyof Hypervisor }[] = [
+const steps: { step: string; at: 'source' | 'target'; call: keyof Hypervisor; live?: true }[] = [
   { step: 'examine', at: 'source', call: 'shapeOf' },
   { step: 'receive', at: 'target', call: 'defineVm' },
   { step: 'stop', at: 'source', call: 'powerOff' },
@@ -31,8 +31,18 @@ const steps: { step: string; at: 'source' | 'target'; call: keyof Hypervisor }[]
   { step: 'start', at: 'target', call: 'startVm' },
   { step: 'finish', at: 'target', call: 'reshapeVm' },
   { step: 'remove', at: 'source', call: 'removeVm' },
+  { step: 'live receive', at: 'target', call: 'defineVm', live: true },
+  { step: 'live hold', at: 'source', call: 'holdVm', live: true },
+  { step: 'live begin', at: 'source', call: 'beginLive', live: true },
+  { step: 'live prepare', at: 'target', call: 'prepareLive', live: true },
+  { step: 'live perform', at: 'source', call: 'performLive', live: true },
+  { step: 'live go on', at: 'target', call: 'finishLive', live: true },
+  { step: 'live complete', at: 'target', call: 'completeVm', live: true },
+  { step: 'live finish', at: 'target', call: 'reshapeVm', live: true },
+  { step: 'live remove', at: 'source', call: 'removeVm', live: true },
 ]
-const afterCommit = ['finish', 'remove']
+const isLive = (step: string) => steps.some(one => one.step === step && one.live)
+const afterCommit = ['finish', 'remove', 'live finish', 'live remove']
 
 let nats: TestNats
 let admin: NatsConnection
@@ -68,9 +78,10 @@ test.before(async () => {
   await provision(admin)
   startHost()
   caller = createCaller(await connect('gateway'), `test-${randomUUID()}`)
-  const made = steps.map(async ({ step }) =>
-    pairs.set(step, await migrationPair({ nc: admin, caller, connect }, `what ${step} must not lose`)),
-  )
+  const made = steps.map(async ({ step, live = false }) => {
+    const content = `what ${step} must not lose`
+    pairs.set(step, await migrationPair({ nc: admin, caller, connect }, { content, live }))
+  })
   await Promise.all(made)
 })
 test.after(async () => {
@@ -94,7 +105,9 @@ async function inOrder(step: string, from: string, id: string): Promise<boolean>
     ['running', null, false, true],
     told,
   )
-  assert.is(here.hypervisor.world.content(pair.vm).disk, `what ${step} must not lose`, told)
+  const { disk, memory } = here.hypervisor.world.content(pair.vm)
+  assert.is(disk, `what ${step} must not lose`, told)
+  if (isLive(step)) assert.equal([memory, guest?.boots], [disk, 1], told)
   assert.equal(guest?.spec.customer_metadata, { color: 'green' })
   assert.equal(tags, { role: 'web' })
   assert.is(there.hypervisor.world.guest(pair.vm), undefined, `${told}: a copy is left`)

@@ -34,9 +34,7 @@ const migrate = (from: string, to: string, more: object = {}) =>
     live: true,
     ...more,
   })
-const stepOf = async (id: string) => (await muster().request('GET', `/tasks/${id}`)).body.step
-const stateOn = async (server: string) =>
-  (await virshOn(server)('domstate', uuid).catch(() => 'absent')).trim()
+const stateOn = async (server: string) => (await virshOn(server)('domstate', uuid).catch(() => 'absent')).trim()
 
 /** It runs on this server alone, the same boot of it, with its memory and its disk, and can be talked to. */
 async function runsOn(server: string, counter: number): Promise<number> {
@@ -70,8 +68,7 @@ test('a running guest moves to another libvirtd and has not noticed', async () =
   boot = await bootOf(console)
   match(boot, /^[0-9a-f-]{36}$/)
   const before = await counted(console)
-  const task = await muster().completed(await migrate(here(), second.uuid))
-  equal(task.history[0].event.server_uuid, second.uuid)
+  await muster().completed(await migrate(here(), second.uuid))
   await runsOn(second.uuid, before)
   const left = (await lab().leftovers()).filter(name => name.includes(uuid))
   equal(left, [])
@@ -90,9 +87,9 @@ for (const who of ['source', 'target'] as const) {
     const to = from === here() ? second.uuid : here()
     const before = await counted(await consoleOn(from))
     const answer = await migrate(from, to)
-    await eventually(async () => (await stepOf(answer.body.id)) === 'send' && (await stateOn(to)) === 'paused', {
+    await eventually(async () => /Job type: +Unbounded/.test(await virshOn(from)('domjobinfo', uuid)), {
       withinMs: 60_000,
-      everyMs: 20,
+      everyMs: 5,
       what: 'the guest to be on its way',
     })
     const victim = who === 'source' ? from : to

@@ -30,6 +30,18 @@ for (const action of ['migrate', 'begin']) {
   })
 }
 
+for (const [where, body] of [
+  ['beside the task', { ...task('migrate', { target_server_uuid: OTHER_SERVER }), live: 'true' }],
+  ['in its record', task('migrate', { target_server_uuid: OTHER_SERVER, live: true })],
+] as const) {
+  test(`live ${where} is told to the VM\u2019s actor, and nothing about a stop`, async () => {
+    const { ask, backend } = gateway()
+    assert.is((await ask('POST', path, { body })).status, 200)
+    const { params } = (backend.calls[0]?.params ?? {}) as { params: Record<string, unknown> }
+    assert.equal({ ...params, token: '' }, { target_server_uuid: OTHER_SERVER, token: '', live: true })
+  })
+}
+
 test('without a target placement chooses among the other servers and holds the room', async () => {
   const { ask, backend } = gateway()
   const { status } = await ask('POST', path, { body: task('migrate') })
@@ -62,7 +74,8 @@ test('what is not supported is refused and says what is', async () => {
   const target = { target_server_uuid: OTHER_SERVER }
   assert.equal(await refused(task('sync', target)), [409, 'InvalidArgument'])
   assert.match((await ask('POST', path, { body: task('sync') })).body.message, /migrate or begin .* abort .* finish/)
-  assert.equal(await refused({ ...task('migrate', target), live: true }), [409, 'LiveMigrationNotSupported'])
+  assert.equal(await refused({ ...task('migrate', target), live: true, timeout: 20 }), [409, 'InvalidArgument'])
+  assert.equal(await refused(task('migrate', { ...target, live: 'perhaps' })), [409, 'InvalidArgument'])
   assert.equal(await refused(task('migrate', { target_server_uuid: SERVER })), [409, 'InvalidArgument'])
   assert.equal(await refused(task('migrate', { target_server_uuid: VM })), [404, 'ResourceNotFound'])
   backend.put.server({ uuid: OTHER_SERVER, status: 'unknown' })

@@ -3,20 +3,27 @@
  * to a second VM of the same node. How the steps follow one another is held by test/integration/migration.test.ts.
  */
 import { randomUUID } from 'node:crypto'
+import { createConnection } from 'node:net'
 import * as assert from 'uvu/assert'
 import type { DiskDigest } from '../../actors/contract/migration.ts'
 import type { VmSpec } from '../../actors/contract/vm.ts'
+import { offerLive } from '../../hypervisor-agent/streams/live.ts'
+import { connectStream } from '../../hypervisor-agent/streams/streams.ts'
 import {
   another,
   arrived,
   arrivedWhole,
+  cookies,
   defined,
+  departed,
   digestsOf,
   disks,
   expected,
+  expectedLive,
   filled,
   gone,
   guest,
+  hasDeparted,
   held,
   hypervisorOf,
   isHeldBy,
@@ -25,8 +32,11 @@ import {
   isWhole,
   migration,
   received,
+  roomMade,
   running,
+  runningWith,
   runsOn,
+  runsOnUnnoticed,
   send,
   stateOf,
   step,
@@ -84,6 +94,14 @@ const examineCases: Case[] = [
     failure: 'VmNotFound',
     check: gone,
   },
+  {
+    task: 'machine_migrate_examine',
+    name: 'of a stopped VM that is to be moved live fails',
+    prepare: defined,
+    params: scene => ({ ...step(scene), live: true }),
+    failure: 'VmNotRunning',
+    check: isStopped,
+  },
 ]
 
 const receiveCases: Case[] = [
@@ -100,6 +118,20 @@ const receiveCases: Case[] = [
       await isNotWhole(scene)
       await filled(scene, (end.result as { found: { stream: { host: string; port: number } } }).found.stream)
       assert.is(hypervisorOf(scene).world.content(scene.spec.uuid).disk, text)
+    },
+  },
+  {
+    task: 'machine_migrate_receive',
+    name: 'live makes a VM that cannot be started, and a stream that takes the offer of one that runs',
+    params: scene => {
+      scene.spec = { ...scene.spec, disks }
+      return { ...step(scene), spec: scene.spec, token, live: true }
+    },
+    check: async (scene, end) => {
+      await isNotWhole(scene)
+      const { stream } = (end.result as { found: { stream: { host: string; port: number } } }).found
+      const socket = await connectStream({ ...stream, token }, createConnection, new AbortController().signal)
+      assert.equal(await offerLive(socket, { definition: '', cookie: '' }), { cookie: '' })
     },
   },
   {
@@ -140,6 +172,51 @@ const sendCases: Case[] = [
       assert.equal(found.disks, await digestsOf(scene, target(scene).uuid))
       assert.is(hypervisorOf(scene).world.content(target(scene).uuid).disk, text)
     },
+  },
+  {
+    task: 'machine_migrate_send',
+    name: 'live holds the guest and copies it, and it stands still',
+    prepare: async scene => {
+      await runningWith(scene)
+      await expectedLive(scene)
+    },
+    params: scene => ({ ...send(scene), live: true }),
+    brokenOff: 'MigrationInterrupted',
+    check: async (scene, end) => {
+      assert.is(guest(scene)?.held?.by, migration)
+      if (end.status === 'failure') return
+      await hasDeparted(scene)
+      const { found } = end.result as { found: { cookie: string } }
+      await hypervisorOf(scene).finishLive(target(scene).uuid, found.cookie)
+      assert.is(hypervisorOf(scene).world.content(target(scene).uuid).memory, text)
+    },
+  },
+  {
+    task: 'machine_migrate_send',
+    name: 'live to a node without room for its memory fails, says so, and the guest runs on',
+    prepare: async scene => {
+      await runningWith(scene)
+      await expectedLive(scene)
+      hypervisorOf(scene).faults.add({ call: 'prepareLive', fail: 'InsufficientMemory' })
+    },
+    params: scene => ({ ...send(scene), live: true }),
+    failure: 'InsufficientMemory',
+    brokenOff: 'MigrationInterrupted',
+    check: async (scene, end) => {
+      if (end.error?.code === 'InsufficientMemory') assert.match(end.error.message, /the other server/)
+      assert.is(guest(scene)?.state, 'running')
+    },
+  },
+  {
+    task: 'machine_migrate_send',
+    name: 'live of a stopped VM fails',
+    prepare: async scene => {
+      await defined(scene)
+      await expectedLive(scene)
+    },
+    params: scene => ({ ...send(scene), live: true }),
+    failure: 'VmNotRunning',
+    check: isStopped,
   },
   {
     task: 'machine_migrate_send',
@@ -232,6 +309,24 @@ const startCases: Case[] = [
   },
   {
     task: 'machine_migrate_start',
+    name: 'lets a guest go on that has come running, with what its memory held',
+    prepare: roomMade,
+    params: scene => ({ ...step(scene), cookie: cookies.get(scene) }),
+    check: async (scene, end) => {
+      await runsOnUnnoticed(scene)
+      assert.equal([guest(scene)?.incoming, stateOf(end)], [false, 'running'])
+    },
+  },
+  {
+    task: 'machine_migrate_start',
+    name: 'of a guest that has not arrived fails, and it does not run',
+    prepare: received,
+    params: scene => ({ ...step(scene), cookie: '' }),
+    failure: 'MigrationInterrupted',
+    check: isNotWhole,
+  },
+  {
+    task: 'machine_migrate_start',
     name: 'of a VM that does not stay up fails',
     prepare: async scene => {
       await arrivedWhole(scene)
@@ -292,6 +387,13 @@ const finishCases: Case[] = [
 const removeCases: Case[] = [
   {
     task: 'machine_migrate_remove',
+    name: 'removes the copy of a guest that has gone on elsewhere',
+    prepare: departed,
+    params: step,
+    check: gone,
+  },
+  {
+    task: 'machine_migrate_remove',
     name: 'removes the copy that is held for this migration',
     prepare: held,
     params: step,
@@ -349,6 +451,29 @@ const releaseCases: Case[] = [
     check: async (scene, end) => {
       await runsOn(scene)
       assert.equal([guest(scene)?.spec.autoboot, stateOf(end)], [true, 'running'])
+    },
+  },
+  {
+    task: 'machine_migrate_release',
+    name: 'lets a guest go on that was copied and stands still, with what its memory holds',
+    prepare: departed,
+    params: scene => ({ ...step(scene), start: false, live: true }),
+    check: async (scene, end) => {
+      await runsOnUnnoticed(scene)
+      assert.equal([guest(scene)?.spec.autoboot, stateOf(end)], [true, 'running'])
+    },
+  },
+  {
+    task: 'machine_migrate_release',
+    name: 'leaves a guest off that has powered itself off while it was moved live',
+    prepare: async scene => {
+      await runningWith(scene)
+      await hypervisorOf(scene).holdVm(scene.spec.uuid, migration, { live: true })
+      hypervisorOf(scene).world.guestPowersOff(scene.spec.uuid)
+    },
+    params: scene => ({ ...step(scene), start: false, live: true }),
+    check: async (scene, end) => {
+      assert.equal([guest(scene)?.state, guest(scene)?.held, stateOf(end)], ['stopped', null, 'stopped'])
     },
   },
   {

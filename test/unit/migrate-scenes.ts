@@ -87,6 +87,45 @@ export const send = (scene: Scene) => {
   return { ...step(scene), host, port, token }
 }
 
+/** A VM that waits for a guest that comes running. */
+export async function expectedLive(scene: Scene): Promise<void> {
+  const to = vmSpec({ disks })
+  await incoming(scene, to)
+  const streams = openStreams({ host: '127.0.0.1', port: 0 })
+  scene.closing.push(() => streams.close())
+  const wanted = { uuid: to.uuid, disks: disks.length, token }
+  targets.set(scene, { uuid: to.uuid, ...(await openReceptions(streams, hypervisorOf(scene)).expectLive(wanted)) })
+}
+
+/** A running guest with something in its memory. */
+export async function runningWith(scene: Scene, by = another): Promise<void> {
+  await running(scene, by)
+  hypervisorOf(scene).world.write(scene.spec.uuid, { memory: text })
+}
+
+/** It was held and copied to another node, and stands still here. */
+export async function departed(scene: Scene): Promise<void> {
+  await runningWith(scene)
+  await hypervisorOf(scene).holdVm(scene.spec.uuid, migration, { live: true })
+  cookies.set(scene, await copied(scene, scene.spec.uuid))
+}
+const copied = (scene: Scene, uuid: string) =>
+  hypervisorOf(scene).performLive(uuid, { cookie: '' }, { signal: new AbortController().signal, progress: () => {} })
+
+/** What came with a guest that ran elsewhere, by scene; there is room for it. */
+export const cookies = new WeakMap<Scene, string>()
+export async function roomMade(scene: Scene): Promise<void> {
+  const from = vmSpec({ disks })
+  scene.spec = { ...scene.spec, disks }
+  await hypervisorOf(scene).defineVm(from, { taskId: another })
+  await hypervisorOf(scene).startVm(from.uuid)
+  hypervisorOf(scene).world.write(from.uuid, { disk: text, memory: text })
+  await incoming(scene, scene.spec)
+  await hypervisorOf(scene).prepareLive(scene.spec.uuid, await hypervisorOf(scene).beginLive(from.uuid))
+  cookies.set(scene, await copied(scene, from.uuid))
+  await hypervisorOf(scene).removeVm(from.uuid)
+}
+
 /** Streams the disks of a VM elsewhere to where they are taken. */
 export async function filled(scene: Scene, stream: { host: string; port: number }): Promise<void> {
   const from = vmSpec({ disks })
@@ -115,6 +154,17 @@ export const isHeldBy = (by: string) => async (scene: Scene) => {
 export const runsOn = async (scene: Scene) => {
   assert.equal([guest(scene)?.state, guest(scene)?.boots, guest(scene)?.held ?? null], ['running', 1, null])
   assert.is(hypervisorOf(scene).world.content(scene.spec.uuid).disk, text)
+}
+/** The same boot, with what its memory held. */
+export const runsOnUnnoticed = async (scene: Scene) => {
+  await runsOn(scene)
+  assert.is(hypervisorOf(scene).world.content(scene.spec.uuid).memory, text)
+}
+/** Held by this migration, and standing still. */
+export const hasDeparted = async (scene: Scene) => {
+  assert.equal([guest(scene)?.held?.by, guest(scene)?.state], [migration, 'stopped'])
+  assert.ok(guest(scene)?.departed)
+  await cannotStart(scene)
 }
 export const isStopped = async (scene: Scene) =>
   assert.equal([guest(scene)?.state, guest(scene)?.boots], ['stopped', 0])

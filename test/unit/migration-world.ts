@@ -7,9 +7,12 @@ export const SOURCE = SERVER
 export const TARGET = '00000000-0000-4000-8000-000000000002'
 export const MIGRATION = 'aaaaaaaa-0000-4000-9000-000000000001'
 export const TOKEN = 'a'.repeat(64)
+const COOKIE = 'Y29va2ll'
 
 export interface Copy {
   running: boolean
+  /** It was copied to the other node while it ran, and stands still here. */
+  paused?: boolean
   held: boolean
   /** Whole: it may be started. */
   complete: boolean
@@ -116,9 +119,12 @@ const refused = (code: string): Outcome => ({ error: { code, message: code } })
 function perform({ task, server_uuid: here, params = {} }: TaskRecord, copies: Map<string, Copy>): Outcome {
   const copy = copies.get(here)
   const migration = String(params['migration'])
+  const live = params['live'] === true
   switch (task) {
     case 'machine_migrate_examine':
-      return copy ? { result: { found: { spec: { ...specOf(VM), autoboot: true } } } } : refused('VmNotFound')
+      if (!copy) return refused('VmNotFound')
+      if (live && !copy.running) return refused('VmNotRunning')
+      return { result: { found: { spec: { ...specOf(VM), autoboot: true } } } }
     case 'machine_migrate_receive':
       if (copy && copy.made_by !== migration) return refused('VmExists')
       copies.set(here, { running: false, held: false, complete: false, made_by: migration })
@@ -128,7 +134,11 @@ function perform({ task, server_uuid: here, params = {} }: TaskRecord, copies: M
       copy.running = false
       return {}
     case 'machine_migrate_send':
-      if (!copy || copy.running) return refused('VmNotStopped')
+      if (live && copy?.running) {
+        Object.assign(copy, { running: false, paused: true, held: true })
+        return { result: { found: { cookie: COOKIE } } }
+      }
+      if (!copy || copy.running || live) return refused('VmNotStopped')
       copy.held = true
       return { result: { found: { disks: [{ bytes: 1, sha256: 'b'.repeat(64) }] } } }
     case 'machine_migrate_adopt':
@@ -136,6 +146,11 @@ function perform({ task, server_uuid: here, params = {} }: TaskRecord, copies: M
       copy.complete = true
       return {}
     case 'machine_migrate_start':
+      if (params['cookie'] !== undefined) {
+        if (copy?.made_by !== migration || params['cookie'] !== COOKIE) return refused('MigrationInterrupted')
+        Object.assign(copy, { running: true, complete: true })
+        return {}
+      }
       if (copy?.made_by !== migration || !copy.complete) return refused('VmNotFound')
       copy.running = true
       return {}
@@ -150,7 +165,8 @@ function perform({ task, server_uuid: here, params = {} }: TaskRecord, copies: M
     case 'machine_migrate_release':
       if (!copy) return refused('VmNotFound')
       copy.held = false
-      copy.running ||= params['start'] === true
+      copy.running ||= live ? copy.paused === true : params['start'] === true
+      copy.paused = false
       return {}
     case 'machine_boot':
       if (!copy || copy.held || !copy.complete) return refused('VmBusy')

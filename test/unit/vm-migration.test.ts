@@ -11,7 +11,7 @@ import { type Fate, MIGRATION, migrate, migrationWorld, SOURCE, TARGET, type Wor
 
 const test = suite('migration of a VM')
 
-const steps = [
+const stopped = [
   'machine_migrate_examine',
   'machine_migrate_receive',
   'machine_shutdown',
@@ -21,6 +21,8 @@ const steps = [
   'machine_migrate_finish',
   'machine_migrate_remove',
 ]
+/** Of a guest that runs on while it is moved. */
+const live = stopped.filter(step => step !== 'machine_shutdown' && step !== 'machine_migrate_adopt')
 const committed = ['machine_migrate_finish', 'machine_migrate_remove']
 
 function neverTwo({ copies }: World): void {
@@ -77,6 +79,40 @@ test('a running VM is stopped, moved and started, and its record goes with it', 
   })
 })
 
+test('a VM that is moved live is neither stopped nor started, and paused before it goes on on the other server', () => {
+  const world = migrationWorld()
+  migrate(world, { live: true })
+  const seen: string[] = []
+  while (world.open().length > 0) {
+    const task = world.open()[0] as TaskRecord
+    seen.push(task.task)
+    if (task.task === 'machine_migrate_start')
+      assert.equal([world.copies.get(SOURCE)?.paused, task.params?.['cookie']], [true, 'Y29va2ll'])
+    world.work()
+    neverTwo(world)
+  }
+  assert.equal(seen, live)
+  settledOn(world, TARGET, 'running')
+  assert.is(world.fleet.tasks.get(MIGRATION)?.status, 'complete')
+})
+
+test('a stopped VM has nothing to be moved live', () => {
+  const world = migrationWorld({ running: false })
+  migrate(world, { live: true })
+  assert.is(world.fleet.tasks.get(MIGRATION)?.error?.code, 'VmNotRunning')
+  assert.equal(world.open(), [])
+  settledOn(world, SOURCE, 'stopped')
+})
+
+test('a guest that powers itself off while it is moved live stays off', () => {
+  const world = migrationWorld()
+  migrate(world, { live: true })
+  while (world.open()[0]?.task !== 'machine_migrate_send') world.work()
+  Object.assign(world.copies.get(SOURCE) ?? {}, { running: false })
+  world.rest()
+  settledOn(world, SOURCE, 'stopped')
+})
+
 test('a stopped VM is moved without being started', () => {
   const world = migrationWorld({ running: false })
   migrate(world)
@@ -98,11 +134,15 @@ test('a VM can go there and back', () => {
   settledOn(world, SOURCE, 'running')
 })
 
-for (const step of steps) {
+for (const [how, step] of [
+  ...stopped.map(step => ['', step] as const),
+  ...live.map(step => ['live ', step] as const),
+]) {
+  const asked = how ? { live: true } : {}
   for (const fate of ['fails', 'works_but_fails', 'silent'] as const) {
-    test(`${step} ${fate}: the VM ends where it belongs and nothing is left`, () => {
+    test(`${how}${step} ${fate}: the VM ends where it belongs and nothing is left`, () => {
       const world = migrationWorld()
-      migrate(world)
+      migrate(world, asked)
       let hit = false
       while (world.open().length > 0) {
         const isHit: boolean = !hit && world.open()[0]?.task === step
@@ -121,9 +161,9 @@ for (const step of steps) {
     })
   }
 
-  test(`${step} can be aborted, unless the VM is the target's already`, () => {
+  test(`${how}${step} can be aborted, unless the VM is the target's already`, () => {
     const world = migrationWorld()
-    migrate(world)
+    migrate(world, asked)
     while (world.open()[0]?.task !== step) world.work()
     const reply = world.fleet.command('vm', VM, 'migrate_abort', { force: false })
     const isMoved = committed.includes(step)
@@ -135,9 +175,9 @@ for (const step of steps) {
     if (!isMoved) assert.is(world.context().failure?.code, 'TaskCancelled')
   })
 
-  test(`an operator who ends the migration's own task during ${step} takes it back`, () => {
+  test(`an operator who ends the migration's own task during ${how}${step} takes it back`, () => {
     const world = migrationWorld()
-    migrate(world)
+    migrate(world, asked)
     while (world.open()[0]?.task !== step) world.work()
     const params = { task_id: MIGRATION, code: 'TaskCancelled', message: 'no' }
     world.fleet.command('cn', SOURCE, 'task_fail', params)
@@ -145,9 +185,9 @@ for (const step of steps) {
     settledOn(world, committed.includes(step) ? TARGET : SOURCE, 'running')
   })
 
-  test(`the end of ${step} that is never told is not waited for for ever`, () => {
+  test(`the end of ${how}${step} that is never told is not waited for for ever`, () => {
     const world = migrationWorld()
-    migrate(world)
+    migrate(world, asked)
     while (world.open()[0]?.task !== step) world.work()
     const task = world.open()[0] as TaskRecord
     world.fleet.agent(task.server_uuid, { id: task.id, status: 'accepted' })
@@ -159,9 +199,9 @@ for (const step of steps) {
 }
 
 /** The target was told to start it and has not been heard since. */
-function uncertain(isStarted: boolean): World {
+function uncertain(isStarted: boolean, asked = {}): World {
   const world = migrationWorld()
-  migrate(world)
+  migrate(world, asked)
   while (world.open()[0]?.task !== 'machine_migrate_start') world.work()
   world.work(() => (isStarted ? 'works_but_fails' : 'fails'))
   while (world.state() !== 'uncertain') world.work(({ server_uuid }) => (server_uuid === TARGET ? 'silent' : 'works'))
@@ -202,6 +242,17 @@ for (const isStarted of [true, false]) {
     assert.equal(world.fleet.command('vm', VM, 'migrate_finish'), { value: { id: MIGRATION } })
     world.rest()
     settledOn(world, TARGET, 'running')
+  })
+}
+
+for (const isStarted of [true, false]) {
+  test(`an uncertain live migration leaves the guest paused, and it goes on when the target answers (${isStarted})`, () => {
+    const world = uncertain(isStarted, { live: true })
+    const { running, paused } = world.copies.get(SOURCE) ?? {}
+    assert.equal([running, paused, world.state()], [false, true, 'uncertain'])
+    world.rest()
+    neverTwo(world)
+    settledOn(world, SOURCE, 'running')
   })
 }
 
@@ -281,7 +332,7 @@ const act = fc.oneof(
   },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('abort' as const) }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('finish' as const) }) },
-  { weight: 1, arbitrary: fc.record({ do: fc.constant('migrate' as const) }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('migrate' as const), live: fc.boolean() }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('start' as const) }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('advance' as const), ms: fc.constantFrom(5_000, 70_000, 5e7) }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('report' as const) }) },
@@ -299,16 +350,16 @@ function report({ fleet, copies }: World): void {
 test('in any history two copies never run, and left alone it comes to rest on one server', () => {
   const seed = Number(process.env['SEED'] ?? Math.floor(Math.random() * 2 ** 31))
   console.log(`seed ${seed} (repeat with SEED=${seed})`)
-  const property = fc.property(fc.boolean(), fc.array(act, { maxLength: 40 }), (running, acts) => {
+  const property = fc.property(fc.boolean(), fc.boolean(), fc.array(act, { maxLength: 40 }), (running, live, acts) => {
     const world = migrationWorld({ running })
-    migrate(world)
+    migrate(world, live ? { live } : {})
     let n = 10
     const id = () => `${(++n).toString(16).padStart(8, '0')}-0000-4000-9000-000000000001`
     for (const next of acts) {
       if (next.do === 'work') world.work(() => next.fate)
       if (next.do === 'abort') world.fleet.command('vm', VM, 'migrate_abort', { force: false })
       if (next.do === 'finish') world.fleet.command('vm', VM, 'migrate_finish')
-      if (next.do === 'migrate') migrate(world, {}, id())
+      if (next.do === 'migrate') migrate(world, next.live ? { live: true } : {}, id())
       if (next.do === 'start') world.fleet.command('vm', VM, 'start', { task_id: id(), params: {} })
       if (next.do === 'advance') world.fleet.advance(next.ms, { agentListens: false })
       if (next.do === 'report') report(world)
@@ -322,7 +373,7 @@ test('in any history two copies never run, and left alone it comes to rest on on
     const { server_uuid } = world.context()
     settledOn(world, server_uuid, world.copies.get(server_uuid)?.running ? 'running' : 'stopped')
   })
-  fc.assert(property, { seed, numRuns: 150 })
+  fc.assert(property, { seed, numRuns: 250 })
 })
 
 test.run()
