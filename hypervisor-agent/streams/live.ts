@@ -116,6 +116,8 @@ export function leadTo(port: number): (socket: Socket) => Promise<void> {
 /** Passes on what comes, both ways, until both have ended or one is gone. */
 async function joined(one: Socket, other: Socket): Promise<void> {
   for (const socket of [one, other]) {
+    // One who has said all may still be told something.
+    socket.allowHalfOpen = true
     socket.setNoDelay(true)
     socket.setKeepAlive(true, keepAliveMs)
   }
