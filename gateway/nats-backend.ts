@@ -1,4 +1,5 @@
 /** The Backend over NATS: a caller for commands, a view for each bucket that is listed, one watch for all who wait for tasks. */
+import { DEFAULTS_ID } from '../actors/contract/boot.ts'
 import { rejection } from '../actors/contract/errors.ts'
 import type { JobRecord } from '../actors/contract/job.ts'
 import type { TaskRecord } from '../actors/contract/task.ts'
@@ -52,7 +53,8 @@ export async function openNatsBackend({ nc, sender, warn }: NatsBackendOptions):
   const [servers, vms, hosts, jobs, inventory, waitlist] = await Promise.all([
     view('cn', (uuid, value) => {
       openTasks.set(uuid, openTasksOf(value))
-      return projectServer(value)
+      // It is no server, whatever somebody has put there.
+      return uuid === DEFAULTS_ID ? undefined : projectServer(value)
     }),
     view('vm', (_, value) => projectVm(value)),
     view('host', (_, value) => projectHost(value)),
@@ -128,7 +130,7 @@ export async function openNatsBackend({ nc, sender, warn }: NatsBackendOptions):
         return kept && 'platforms' in kept ? kept.platforms : []
       },
     },
-    bootDefaults: () => loadBootDefaults(records),
+    bootDefaults: () => loadBootDefaults(records, warn),
     tasks: {
       load: async id => (await records.get('task', keyOf.task(id)))?.value as TaskRecord | undefined,
       ended: async (id, { deadlineMs, signal }) => {

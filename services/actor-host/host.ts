@@ -78,7 +78,7 @@ export function createActorHost({
       'cn.agent.sysinfo': async ({ id, command }) => {
         const report = v.safeParse(SysinfoReport, command.params)
         if (!report.success) return { error: rejection('InvalidParameters', undefined, fieldErrors(report.issues)) }
-        const defaults = await loadBootDefaults(records)
+        const defaults = await loadBootDefaults(records, (problem, error) => log.warn({ err: error }, problem))
         const { sysinfo } = report.output
         return call('cn', id, 'register', { sysinfo, ...(defaults ? { defaults } : {}) })
       },

@@ -5,6 +5,7 @@
 import type { Knobs } from '../../actors/allocation/fleet.ts'
 import { createIndex, type FleetIndex } from '../../actors/allocation/index.ts'
 import { isPaused } from '../../actors/compute-node/job-run.ts'
+import { DEFAULTS_ID } from '../../actors/contract/boot.ts'
 import {
   type Claim,
   NO_SERVER,
@@ -60,7 +61,7 @@ export async function openFleet(
       warn,
     })
   const [servers, vms, inventory, queues, tickets] = await Promise.all([
-    open('cn', (_, value) => projectServer(value)),
+    open('cn', (id, value) => (id === DEFAULTS_ID ? undefined : projectServer(value))),
     open('vm', (_, value) => projectVm(value)),
     open('inventory', projectInventory),
     open('waitlist', (_, value) => projectQueue(value)),

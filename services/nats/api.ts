@@ -19,6 +19,11 @@ export class UnavailableError extends Error {
   override name = 'UnavailableError'
 }
 
+/** What is stored is no JSON: somebody else wrote it. Reading again does not help. */
+export class DamagedError extends Error {
+  override name = 'DamagedError'
+}
+
 /** JetStream refused for another reason. */
 export class JetStreamRefusal extends Error {
   override name = 'JetStreamRefusal'

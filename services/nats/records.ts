@@ -3,13 +3,13 @@
  * An acknowledged write is on disk on a majority of the servers.
  */
 import { headers } from 'nats'
-import { type ApiError, api, ConflictError, codes, JetStreamRefusal, UnknownOutcomeError } from './api.ts'
+import { type ApiError, api, ConflictError, codes, DamagedError, JetStreamRefusal, UnknownOutcomeError } from './api.ts'
 import { ask } from './ask.ts'
 import { BUCKETS, type Bucket, DELETION, keySubject, type MortalBucket, streamOf } from './buckets.ts'
 import type { NatsConnection } from './connect.ts'
 import { decode, encode } from './json.ts'
 
-export { ConflictError, JetStreamRefusal, UnavailableError, UnknownOutcomeError } from './api.ts'
+export { ConflictError, DamagedError, JetStreamRefusal, UnavailableError, UnknownOutcomeError } from './api.ts'
 
 export interface Entry {
   value: unknown
@@ -35,7 +35,7 @@ export interface Records {
   delete(bucket: MortalBucket, key: string): Promise<void>
 }
 
-/** Every write returns the new revision, or throws ConflictError, UnknownOutcomeError or JetStreamRefusal; a read, UnavailableError. */
+/** Every write returns the new revision, or throws ConflictError, UnknownOutcomeError or JetStreamRefusal; a read, UnavailableError or DamagedError. */
 export function openRecords(nc: NatsConnection, { writeTimeoutMs = 2_000, readTimeoutMs = 2_000 } = {}): Records {
   const write = (bucket: Bucket, key: string, bytes: Uint8Array, expected: number | undefined, head?: EntryHeaders) =>
     publish(nc, { bucket, key, bytes, expected, head, timeoutMs: writeTimeoutMs })
@@ -51,7 +51,12 @@ export function openRecords(nc: NatsConnection, { writeTimeoutMs = 2_000, readTi
     if (!found) return { value: undefined, revision: 0 }
     const { seq, data, hdrs } = found.message
     const gone = hdrs !== undefined && isGone(Buffer.from(hdrs, 'base64').toString('latin1'))
-    return { value: gone ? undefined : decode(Buffer.from(data ?? '', 'base64')), revision: seq }
+    if (gone) return { value: undefined, revision: seq }
+    try {
+      return { value: decode(Buffer.from(data ?? '', 'base64')), revision: seq }
+    } catch (cause) {
+      throw new DamagedError(`${bucket}/${key} is not JSON: ${(cause as Error).message}`, { cause })
+    }
   }
 
   return {

@@ -17,9 +17,9 @@ import { openLink } from '../../hypervisor-agent/link.ts'
 import { startNode } from '../../hypervisor-agent/node.ts'
 import { projectDir } from '../../scripts/config.ts'
 import { key } from '../../services/nats/buckets.ts'
-import { connectNats } from '../../services/nats/connect.ts'
+import { connectNats, type NatsConnection } from '../../services/nats/connect.ts'
 import { provision } from '../../services/nats/provision.ts'
-import { openRecords, type Records } from '../../services/nats/records.ts'
+import { openRecords, publish, type Records } from '../../services/nats/records.ts'
 import { eventually } from '../eventually.ts'
 import { startNats, type TestNats } from '../nats.ts'
 import { openSimulatedNode } from '../simulated-node.ts'
@@ -32,6 +32,9 @@ let nats: TestNats
 let records: Records
 let app: ReturnType<typeof createApp>
 let host: ChildProcess
+let gatewayNc: NatsConnection
+/** What the gateway in this process has warned of. */
+const warnings: string[] = []
 
 const connection = (inboxOwner: string) => connectNats({ servers: nats.urls, name: inboxOwner, inboxOwner })
 
@@ -54,7 +57,9 @@ test.before(async () => {
   await provision(nc)
   records = openRecords(nc)
   host = startHost()
-  const backend = await openNatsBackend({ nc, sender: `test-${randomUUID()}`, warn: () => {} })
+  gatewayNc = nc
+  const warn = (problem: string) => void warnings.push(problem)
+  const backend = await openNatsBackend({ nc, sender: `test-${randomUUID()}`, warn })
   undo.push(() => backend.close())
   app = createApp({ rows: routes('1.2.3'), backend, log: silent, version: '1.2.3', serverName: 'here' })
 })
@@ -263,6 +268,37 @@ test('new nodes begin with the boot defaults, however they register; known ones 
   }
   assert.equal((await ask('GET', `/boot/${before}`)).body.kernel_args, { hostname: 'node' })
   for (const verb of ['POST', 'DELETE']) assert.is((await ask(verb, '/servers/default')).status, 409)
+  assert.is((await ask('PUT', '/boot/default', {})).status, 204)
+})
+
+test('nodes register with the built-in boot defaults while the record of them is damaged, until it is removed and set again', async () => {
+  const damages = ['{"state":', '"text"', '{"snapshot":{"context":{"boot_params":5}}}']
+  for (const text of damages) {
+    const bytes = Buffer.from(text)
+    await publish(gatewayNc, { bucket: 'cn', key: 'default', bytes, expected: undefined, timeoutMs: 2_000 })
+    warnings.length = 0
+    const posted = await silentNode({ 'Live Image': '6.1.0-1-amd64' })
+    assert.ok(
+      warnings.some(warning => /damaged.*cn\/default/.test(warning)),
+      `${text}: ${warnings}`,
+    )
+    const { uuid } = await agentNode()
+    for (const id of [posted, uuid]) {
+      const { status, body } = await ask('GET', `/servers/${id}`)
+      assert.equal([status, body.status, body.default_console, body.serial], [200, 'running', 'serial', 'ttyb'])
+    }
+    const shown = (await ask('GET', '/boot/default')).body
+    assert.equal([shown.kernel_args, shown.default_console, shown.serial], [{}, 'serial', 'ttyb'])
+    const list = await ask('GET', '/servers?extras=all')
+    assert.equal(
+      [list.status, list.body.filter((server: { uuid?: string }) => server.uuid === posted).length],
+      [200, 1],
+    )
+    assert.ok(list.body.every((server: { uuid?: string }) => server.uuid !== undefined && server.uuid !== 'default'))
+  }
+  await records.delete('cn', 'default')
+  assert.is((await ask('PUT', '/boot/default', { serial: 'ttya' })).status, 204)
+  assert.is((await ask('GET', `/servers/${await silentNode()}`)).body.serial, 'ttya')
   assert.is((await ask('PUT', '/boot/default', {})).status, 204)
 })
 
