@@ -8,7 +8,7 @@ import type { ActorRecord, Reply } from '../../actors/contract/record.ts'
 import { NO_SERVER, type StatusEvent } from '../../actors/contract/server.ts'
 import { key } from '../nats/buckets.ts'
 import type { Caller } from '../nats/caller.ts'
-import { JetStreamRefusal, type Records } from '../nats/records.ts'
+import { ConflictError, JetStreamRefusal, type Records } from '../nats/records.ts'
 import type { Log } from '../runtime/log.ts'
 import type { Fleet } from './fleet.ts'
 
@@ -34,6 +34,8 @@ export interface StatusReports {
 
 const movingEveryMs = 60_000
 const tellAtOnce = 16
+/** Writes of an inventory that meet another's in between. */
+const attemptsMax = 5
 /** Clocks and deliveries differ: a record stored this shortly before a sample may be newer than it. */
 const sampleSlackMs = 2_000
 /** A node reports each minute: what it tells so long after a record was stored is newer, whatever its clock says. */
@@ -44,6 +46,8 @@ const present = new Set(['running', 'stopped', 'failed'])
 interface Known {
   /** Digest of what does not move by itself, and when the inventory was written. */
   written?: { digest: string; at: number }
+  /** Of the inventory as it was written or found last. */
+  revision?: number
   /** What each VM actor was told last. */
   told: Map<string, { digest: string; at: number }>
   /** The report to tell next; a newer one replaces it. */
@@ -119,7 +123,10 @@ export function createStatusReports({ records, call, fleet, log, now }: StatusDe
     const written = known.written
     if (written?.digest === digest && now() - written.at < movingEveryMs) return { value: {} }
     try {
-      await records.put('inventory', key.status(serverUuid), await completed(serverUuid, status))
+      if (!(await store(serverUuid, known, status))) {
+        servers.delete(serverUuid)
+        return unknownServer(serverUuid)
+      }
     } catch (error) {
       log.warn({ err: error, server_uuid: serverUuid }, 'a status event could not be stored')
       const why = error instanceof JetStreamRefusal ? error.message : undefined
@@ -127,6 +134,30 @@ export function createStatusReports({ records, call, fleet, log, now }: StatusDe
     }
     known.written = { digest, at: now() }
     return { value: {} }
+  }
+
+  /**
+   * Writes over what it knows to be there, and over nothing else. A deletion drops the inventory after its commit: a write that was begun
+   * before meets another revision then, and looks again. False when there is no such server; the revision is looked at before that is
+   * asked, so that a deletion in between is met by the write.
+   */
+  const store = async (serverUuid: string, known: Known, status: StatusEvent): Promise<boolean> => {
+    const name = key.status(serverUuid)
+    for (let attempt = 1; ; attempt++) {
+      try {
+        if (known.revision === undefined) {
+          const { revision } = await records.look('inventory', name)
+          if (!(await isServer(serverUuid))) return false
+          known.revision = revision
+        }
+        const value = await completed(serverUuid, status)
+        known.revision = await records.update('inventory', name, value, known.revision)
+        return true
+      } catch (error) {
+        delete known.revision
+        if (!(error instanceof ConflictError) || attempt === attemptsMax) throw error
+      }
+    }
   }
 
   /** What a report leaves out keeps its last value: an agent may have nothing to tell but that its hypervisor is silent. */
@@ -145,7 +176,7 @@ export function createStatusReports({ records, call, fleet, log, now }: StatusDe
   return {
     take: async (serverUuid, status) => {
       if (fleet.stateOf(serverUuid) === undefined && !(await isServer(serverUuid))) {
-        return { error: rejection('ResourceNotFound', `server ${serverUuid} not found`) }
+        return unknownServer(serverUuid)
       }
       const known: Known = servers.get(serverUuid) ?? { told: new Map(), telling: false }
       servers.set(serverUuid, known)
@@ -176,6 +207,10 @@ export function createStatusReports({ records, call, fleet, log, now }: StatusDe
     },
   }
 }
+
+const unknownServer = (serverUuid: string): Reply => ({
+  error: rejection('ResourceNotFound', `server ${serverUuid} not found`),
+})
 
 /** When the node looked, by its clock; ours when it does not say. */
 function sampleTime({ timestamp }: StatusEvent, fallback: number): number {

@@ -167,6 +167,35 @@ test('a server is deleted with its operations in flight, its VMs, tickets and in
   assert.is((await ask('GET', `/servers/${uuid}`)).status, 404)
 })
 
+test('reports and beats that meet a deletion leave nothing of the server behind', async () => {
+  const uuids = await Promise.all(Array.from({ length: 30 }, () => silentNode()))
+  const post = (uuid: string, event: string, body: unknown) => ask('POST', `/servers/${uuid}/events/${event}`, body)
+  const beat = (uuid: string, n: number) =>
+    Promise.all([
+      post(uuid, 'heartbeat', {}),
+      post(uuid, 'status', { vms: {}, meminfo: { total_bytes: n }, boot_time: `${n}` }),
+    ])
+  await Promise.all(
+    uuids.map(async (uuid, n) => {
+      const beats = Array.from({ length: 12 }, async (_, at) => {
+        await new Promise(resolve => setTimeout(resolve, at * 10))
+        return beat(uuid, at)
+      })
+      await new Promise(resolve => setTimeout(resolve, n * 3))
+      assert.is((await ask('DELETE', `/servers/${uuid}`)).status, 204)
+      await Promise.all(beats)
+    }),
+  )
+  for (const uuid of uuids) {
+    // What it has reported goes with a deadline after the deletion, the sysinfo with the rest.
+    await eventually(async () => (await records.get('inventory', key.sysinfo(uuid))) === undefined)
+    const [, late] = await beat(uuid, 99)
+    assert.equal([late.status, await records.get('inventory', key.status(uuid))], [404, undefined], uuid)
+    const record = (await records.get('cn', uuid))?.value as ActorRecord
+    assert.is(record.state, 'deleted')
+  }
+})
+
 test('a sysinfo brings a deleted server back as a new one', async () => {
   const uuid = await silentNode()
   await ask('POST', `/servers/${uuid}`, { comments: 'old', traits: { a: 1 }, next_reboot: '2030-01-01T00:00:00.000Z' })

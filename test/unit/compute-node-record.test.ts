@@ -293,6 +293,26 @@ test('a deletion that is never committed leaves what the server has told', () =>
   assert.equal([...fleet.inventory.keys()], told)
 })
 
+test('nothing but its registration brings a deleted server back', () => {
+  const fleet = busyFleet()
+  fleet.command('cn', SERVER, 'delete', cascade)
+  fleet.settle()
+  fleet.advance(0)
+  const record = fleet.record('cn', SERVER)
+  const late: [string, Record<string, unknown>][] = [
+    ['heard', {}],
+    ['silent', {}],
+    ['update', { comments: 'late' }],
+    ['resume', {}],
+    ['task_add', { task_id: taskId(8), task: 'nop', params: {} }],
+  ]
+  for (const [verb, params] of late) {
+    assert.is(codeOf(fleet.command('cn', SERVER, verb, params)), 'ResourceNotFound', verb)
+  }
+  assert.is(fleet.record('cn', SERVER), record)
+  assert.equal([...fleet.inventory.keys()], [])
+})
+
 test('a node that registers right after its deletion keeps what it tells then', () => {
   const fleet = busyFleet()
   fleet.command('cn', SERVER, 'delete', cascade)

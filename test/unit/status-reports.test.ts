@@ -3,11 +3,12 @@ import * as assert from 'uvu/assert'
 import type { StatusEvent } from '../../actors/contract/server.ts'
 import { createFleet } from '../../services/actor-host/fleet.ts'
 import { createStatusReports } from '../../services/actor-host/status.ts'
-import type { Records } from '../../services/nats/records.ts'
+import { ConflictError, type Records } from '../../services/nats/records.ts'
 import { suite } from '../suite.ts'
 
 const test = suite('status reports')
 const quiet = { info: () => {}, warn: () => {}, error: () => {} }
+const refused = { error: { code: 'ResourceNotFound', message: 'server s not found' } }
 const start = Date.parse('2026-01-01T00:00:00Z')
 
 function bench() {
@@ -18,11 +19,26 @@ function bench() {
   const told: string[] = []
   const answers = new Map<string, unknown>()
   /** Records of servers, as the bucket has them. */
-  const stored = new Map<string, unknown>()
+  const stored = new Map<string, unknown>([['s', { state: 'running' }]])
+  /** The inventory of the server; deleting it is a revision too. */
+  const inventory: { value: StatusEvent | undefined; revision: number } = { value: undefined, revision: 0 }
+  /** Called before each write. */
+  const hooks = { beforeWrite: async () => {} }
+  const drop = () => Object.assign(inventory, { value: undefined, revision: inventory.revision + 1 })
   const reports = createStatusReports({
     records: {
-      put: async (_b: string, _k: string, value: StatusEvent) => written.push(value),
-      get: async (_b: string, id: string) => (stored.has(id) ? { value: stored.get(id), revision: 1 } : undefined),
+      look: async () => ({ ...inventory }),
+      update: async (_b: string, name: string, value: StatusEvent, revision: number) => {
+        await hooks.beforeWrite()
+        assert.is(name, 's.status')
+        if (revision !== inventory.revision) throw new ConflictError('wrong last sequence')
+        written.push(value)
+        return Object.assign(inventory, { value, revision: revision + 1 }).revision
+      },
+      get: async (bucket: string, id: string) => {
+        if (bucket === 'inventory') return inventory.value && { ...inventory }
+        return stored.has(id) ? { value: stored.get(id), revision: 1 } : undefined
+      },
     } as unknown as Records,
     call: (async (_kind: string, id: string, verb: string, { vm }: { vm?: { state: string } }) => {
       if (id.includes('.')) throw new TypeError(`not a subject token: ${id}`)
@@ -42,7 +58,7 @@ function bench() {
     await reports.idle()
     return [...told].sort()
   }
-  return { clock, fleet, stored, reports, record, report, written, answers }
+  return { clock, fleet, stored, inventory, hooks, drop, reports, record, report, written, answers, told }
 }
 
 test('only differences are told, and everything again after a take-over', async () => {
@@ -97,7 +113,6 @@ test('of a report that is being told, no more is told once its server is forgott
 test('a server that is deleted or was never there is unknown, whatever mark its record leaves', async () => {
   const { fleet, stored, reports } = bench()
   const told = { kind: 'cn', id: 's', revision: 2, gone: false, outbox: false, at: start, server: '' } as const
-  const refused = { error: { code: 'ResourceNotFound', message: 'server s not found' } }
   for (const state of ['deleted', 'defaults', 'unregistered', 'forgotten']) {
     fleet.told({ ...told, state })
     stored.set('s', { state })
@@ -108,6 +123,50 @@ test('a server that is deleted or was never there is unknown, whatever mark its 
   // Registered a moment ago: the index does not know yet.
   stored.set('s', { state: 'running' })
   assert.equal(await reports.take('s', { vms: {} }), { value: {} })
+})
+
+for (const when of ['its first', 'a later'] as const) {
+  test(`a server that is deleted while ${when} report of it is written keeps none, and no VM hears of it`, async () => {
+    const { stored, inventory, hooks, drop, reports, told } = bench()
+    if (when === 'a later') assert.equal(await reports.take('s', { vms: {} }), { value: {} })
+    hooks.beforeWrite = async () => {
+      stored.set('s', { state: 'deleted' })
+      drop()
+      reports.forgetOne('s')
+    }
+    const reply = await reports.take('s', { vms: { a: { uuid: 'a', state: 'running' } } })
+    await reports.idle()
+    assert.equal(reply, refused)
+    assert.equal([inventory.value, told], [undefined, []])
+  })
+}
+
+test('a report of a deleted server is refused although the index still has it running, until it registers again', async () => {
+  const { stored, inventory, reports, told } = bench()
+  stored.set('s', { state: 'deleted' })
+  for (let n = 0; n < 2; n++) {
+    assert.equal(await reports.take('s', { vms: { a: { uuid: 'a', state: 'running' } } }), refused)
+    await reports.idle()
+    assert.equal([inventory.value, told], [undefined, []])
+  }
+  stored.set('s', { state: 'running' })
+  assert.equal(await reports.take('s', { vms: {} }), { value: {} })
+  assert.equal(inventory.value, { vms: {} })
+})
+
+test('a report meets a write of somebody else and is written all the same', async () => {
+  const { inventory, hooks, drop, reports } = bench()
+  await reports.take('s', { vms: {} })
+  let others = 3
+  hooks.beforeWrite = async () => {
+    if (others-- > 0) drop()
+  }
+  const vms = { a: { uuid: 'a', state: 'running' } }
+  assert.equal(await reports.take('s', { vms }), { value: {} })
+  assert.equal(inventory.value, { vms })
+  hooks.beforeWrite = async () => void drop()
+  const reply = await reports.take('s', { vms: {} })
+  assert.is('error' in reply && reply.error.code, 'ServiceUnavailableError')
 })
 
 test('a VM that is not in the report has vanished, once, and only if its record says it is there', async () => {
