@@ -18,7 +18,7 @@ export type ServerEvent =
   | Of<'task_note'>
   | Of<'task_done'>
   | Of<'task_drop'>
-  | (Stamp & { type: 'heard' | 'silent' })
+  | (Stamp & { type: 'heard' | 'silent' | 'forgot_all' })
   | (Stamp & { type: 'accept_limit' | 'run_limit'; task_id: string })
   | Report
   | ClaimEvent

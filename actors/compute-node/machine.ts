@@ -2,7 +2,7 @@
  * The machine of a compute node: whether it is alive, and every task it has not ended. It is the sole writer of its tasks' records.
  *
  *   unregistered --register--> running --silent--> unknown --heard/register--> running
- *   running/unknown --delete--> deleted --register--> running, or after a while forgotten
+ *   running/unknown --delete--> deleted --register--> running, or after a while, when nothing of it is left, forgotten
  *   unregistered --boot_set/boot_update, id `default` only--> defaults
  *
  * A task is held (its VM is busy), offered (until the agent accepts) or accepted; it ends by the agent's report, by its VM, by an
@@ -90,6 +90,7 @@ const states = setup({
     isLate: ({ context, event }) => isLate(context, event),
     jobMoves: ({ context, event }) => advance(context, event.at) !== undefined,
     isServer: ({ context }) => isServer(context),
+    isForgetting: ({ context }) => context.forgetting === true,
     isChange: ({ context, event }) => isChange(context, event),
     isTooLong: ({ context, event }) => isTooLong(context, event),
     hasRoom: ({ context, event }) =>
@@ -157,7 +158,7 @@ const tasks = states.createStateConfig({
     boot_update: changeRecord,
     delete: {
       target: 'deleted' as const,
-      actions: [effect('endTask', deleteServer), states.assign(({ context }) => forgotten(context))],
+      actions: [effect('endTask', deleteServer), states.assign(({ context, event }) => forgotten(context, event))],
     },
     task_add: [
       { guard: 'isFailedFromTheStart', actions: [effect('recordRefusedTask', recordRefusedTask)] },
@@ -216,6 +217,7 @@ const register = (isNew: boolean, { wasUnknown = false } = {}) => ({
         ? settled(context, fromSysinfo(context, event.sysinfo, event.at, isNew, event.defaults), { wasUnknown })
         : {},
     ),
+    ...(isNew ? [states.assign({ forgetting: undefined })] : []),
     effect('keepSysinfo', keepSysinfo),
   ],
 })
@@ -243,8 +245,17 @@ export const computeNodeMachine = states.createMachine({
         task_fail: { actions: [effect('endTask', failOrphan)] },
         job_cancel: orphanedJob,
         drop_inventory: { actions: [effect('dropInventory', dropInventory)] },
+        forgot_all: [
+          { guard: 'isForgetting' as const, actions: [states.assign({ forgetting: undefined }), heard] },
+          { actions: [heard] },
+        ],
       },
-      after: { deletedKept: 'forgotten' },
+      after: {
+        deletedKept: [
+          { guard: 'isForgetting' as const, target: 'deleted' as const, reenter: true },
+          { target: 'forgotten' as const },
+        ],
+      },
     },
     forgotten: { type: 'final' },
     running: {

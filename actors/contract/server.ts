@@ -157,6 +157,8 @@ export const ServerContext = v.object({
   next_reboot: v.optional(v.string()),
   setting_up: v.optional(v.boolean()),
   boot_modules: v.optional(v.array(BootModule)),
+  /** Deleted with more VMs or hostnames than one commit has forgotten: the mark stays until none is left. */
+  forgetting: v.optional(v.boolean()),
   /** Tasks not ended, by id. Bodies are in bucket `task`. */
   open: v.record(v.string(), OpenTask),
   /** By claim id; and how often they have changed. Absent in a record that has never had one. */
@@ -196,5 +198,7 @@ export const HEARTBEAT_MS = 5_000
 export const HEARTBEAT_LIFETIME_MS = 11_000
 /** Most tasks that one compute node may have open: more is refused, so that its record stays small. */
 export const OPEN_TASKS_MAX = 512
+/** Most VMs and hostnames that the commit of a deletion has forgotten: with all its open tasks a record stays within its bucket's limit. */
+export const FORGOTTEN_AT_ONCE = 512
 /** Most claims on one compute node. */
 export const CLAIMS_MAX = 256

@@ -46,11 +46,20 @@ export const VERBS = {
     /** Boot parameters replaced, or merged into what is there. The actor `default` holds those of servers to come. */
     boot_set: { params: BootChange, value: none },
     boot_update: { params: BootChange, value: none },
-    /** Ends all that is open, has these VMs and hosts forgotten, and then the server. It comes back if its node registers again. */
+    /**
+     * Ends all that is open, has these VMs and hosts forgotten, and then the server. It comes back if its node registers again. `rest`:
+     * there are more of them, which its owner looks for.
+     */
     delete: {
-      params: v.object({ vm_uuids: v.optional(v.array(Uuid)), host_keys: v.optional(v.array(v.string())) }),
+      params: v.object({
+        vm_uuids: v.optional(v.array(Uuid)),
+        host_keys: v.optional(v.array(v.string())),
+        rest: v.optional(v.boolean()),
+      }),
       value: none,
     },
+    /** Nothing that belonged to the deleted server is left. Sent by the owner itself. */
+    forgot_all: { params: none, value: none },
     /** First beat after silence; first silence after beats. Sent by the owner itself. */
     heard: { params: none, value: none },
     silent: { params: none, value: none },

@@ -2,7 +2,7 @@
 import * as v from 'valibot'
 import { DEFAULTS_ID } from '../../actors/contract/boot.ts'
 import { type FieldError, type Rejection, rejection } from '../../actors/contract/errors.ts'
-import type { ServerAttributes } from '../../actors/contract/server.ts'
+import { FORGOTTEN_AT_ONCE, type ServerAttributes } from '../../actors/contract/server.ts'
 import type { Backend } from '../backend.ts'
 import { findServer } from '../gates.ts'
 import { platformsOf } from '../platforms.ts'
@@ -11,8 +11,6 @@ import { number, object, trimmed } from '../rules.ts'
 import { deleteTicketsOf } from '../tickets.ts'
 
 const updateMaxBytes = 64 * 1024
-/** VMs and hosts that one command has forgotten; destroyed ones beyond that leave by themselves within a day. */
-const FORGOTTEN_AT_ONCE = 1_000
 
 /** Longest an answer waits until this gateway no longer shows what was deleted. A node may have come back by then. */
 const SEEN_GONE_MS = 1_000
@@ -143,10 +141,10 @@ async function remove({ all, key, reqId }: Incoming, backend: Backend): Promise<
   // Those that are there before those that are gone anyway.
   const vms = backend.vms.of(uuid).sort((a, b) => Number(b.present) - Number(a.present))
   const hosts = [...backend.hosts.all()].filter(host => host.server_uuid === uuid)
-  const cascade = {
-    vm_uuids: vms.slice(0, FORGOTTEN_AT_ONCE).map(vm => vm.uuid),
-    host_keys: hosts.slice(0, FORGOTTEN_AT_ONCE).map(host => host.key),
-  }
+  const vm_uuids = vms.slice(0, FORGOTTEN_AT_ONCE).map(vm => vm.uuid)
+  const host_keys = hosts.slice(0, FORGOTTEN_AT_ONCE - vm_uuids.length).map(host => host.key)
+  const isMore = vms.length + hosts.length > FORGOTTEN_AT_ONCE
+  const cascade = { vm_uuids, host_keys, ...(isMore ? { rest: true } : {}) }
   const outcome = await backend.call('cn', uuid, 'delete', cascade, { key, reqId })
   if (!('error' in outcome)) {
     // The deletion is true all the same; requests through this gateway should not meet the server any more.

@@ -1,10 +1,11 @@
-/** What the owner of a node must know of all records, kept from their headers: nodes with their state, VMs by node. */
+/** What the owner of a node must know of all records, kept from their headers: nodes with their state, VMs and hostnames by node. */
 import { NO_SERVER } from '../../actors/contract/server.ts'
 import type { Told } from '../runtime/pending-index.ts'
 
-export interface PlacedVm {
+/** A record that belongs to a server. */
+export interface Placed {
   state: string
-  /** When its record was stored last, ms by the server's clock. */
+  /** When it was stored last, ms by the NATS server's clock. */
   changedAt: number
 }
 
@@ -12,43 +13,65 @@ export interface Fleet {
   told(told: Told): void
   servers(): Iterable<[uuid: string, state: string]>
   stateOf(serverUuid: string): string | undefined
-  vmsOf(serverUuid: string): ReadonlyMap<string, PlacedVm>
-  vm(vmUuid: string): PlacedVm | undefined
+  /** Servers of which there is only the mark of their deletion. */
+  deleted(): ReadonlySet<string>
+  vmsOf(serverUuid: string): ReadonlyMap<string, Placed>
+  hostsOf(serverUuid: string): ReadonlyMap<string, Placed>
+  vm(vmUuid: string): Placed | undefined
 }
 
 export function createFleet(): Fleet {
   const servers = new Map<string, string>()
-  const byServer = new Map<string, Map<string, PlacedVm>>()
-  const serverOf = new Map<string, string>()
-
-  const remove = (vmUuid: string) => {
-    const before = serverOf.get(vmUuid)
-    if (before === undefined) return
-    const vms = byServer.get(before)
-    vms?.delete(vmUuid)
-    if (vms?.size === 0) byServer.delete(before)
-    serverOf.delete(vmUuid)
-  }
+  const deleted = new Set<string>()
+  const vms = createPlaces()
+  const hosts = createPlaces()
 
   return {
-    told: ({ kind, id, gone, at, server, state }) => {
-      if (kind === 'cn') {
-        if (gone || NO_SERVER.includes(state)) servers.delete(id)
-        else servers.set(id, state)
-      } else if (kind === 'vm') {
-        if (gone || server !== serverOf.get(id)) remove(id)
-        if (gone || !server) return
-        const vms = byServer.get(server) ?? new Map<string, PlacedVm>()
-        vms.set(id, { state, changedAt: at })
-        byServer.set(server, vms)
-        serverOf.set(id, server)
-      }
+    told: told => {
+      const { kind, id, gone, state } = told
+      if (kind === 'vm') vms.told(told)
+      if (kind === 'host') hosts.told(told)
+      if (kind !== 'cn') return
+      if (gone || NO_SERVER.includes(state)) servers.delete(id)
+      else servers.set(id, state)
+      if (!gone && state === 'deleted') deleted.add(id)
+      else deleted.delete(id)
     },
     servers: () => servers,
     stateOf: serverUuid => servers.get(serverUuid),
-    vmsOf: serverUuid => byServer.get(serverUuid) ?? none,
-    vm: vmUuid => byServer.get(serverOf.get(vmUuid) ?? '')?.get(vmUuid),
+    deleted: () => deleted,
+    vmsOf: vms.of,
+    hostsOf: hosts.of,
+    vm: vms.get,
   }
 }
 
-const none: ReadonlyMap<string, PlacedVm> = new Map()
+/** Records of one kind by the server that they belong to. */
+function createPlaces() {
+  const byServer = new Map<string, Map<string, Placed>>()
+  const serverOf = new Map<string, string>()
+
+  const remove = (id: string) => {
+    const before = serverOf.get(id)
+    if (before === undefined) return
+    const there = byServer.get(before)
+    there?.delete(id)
+    if (there?.size === 0) byServer.delete(before)
+    serverOf.delete(id)
+  }
+
+  return {
+    told: ({ id, gone, at, server, state }: Told) => {
+      if (gone || server !== serverOf.get(id)) remove(id)
+      if (gone || !server) return
+      const there = byServer.get(server) ?? new Map<string, Placed>()
+      there.set(id, { state, changedAt: at })
+      byServer.set(server, there)
+      serverOf.set(id, server)
+    },
+    of: (serverUuid: string): ReadonlyMap<string, Placed> => byServer.get(serverUuid) ?? none,
+    get: (id: string): Placed | undefined => byServer.get(serverOf.get(id) ?? '')?.get(id),
+  }
+}
+
+const none: ReadonlyMap<string, Placed> = new Map()

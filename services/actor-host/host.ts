@@ -15,6 +15,7 @@ import { createDecide } from '../runtime/decide.ts'
 import { fieldErrors } from '../runtime/field-errors.ts'
 import type { Log } from '../runtime/log.ts'
 import { createRuntime, type Runtime } from '../runtime/runtime.ts'
+import { createDeletedServers } from './deleted-servers.ts'
 import { createFleet } from './fleet.ts'
 import { createLiveness } from './liveness.ts'
 import { createLostServers } from './lost-servers.ts'
@@ -86,7 +87,10 @@ export function createActorHost({
     onHeartbeat: serverUuid => liveness.beat(serverUuid),
     onCommitted: ({ kind, id, transitions }) => {
       if (kind !== 'cn') return
-      if (transitions.some(({ event }) => event === 'register')) liveness.registered(id)
+      if (transitions.some(({ event }) => event === 'register')) {
+        liveness.registered(id)
+        deletedServers.cameBack(id)
+      }
       // What its VMs were told counts no more, and its inventory is gone.
       if (transitions.some(({ from, to }) => NO_SERVER.includes(from) || NO_SERVER.includes(to))) reports.forgetOne(id)
     },
@@ -113,6 +117,7 @@ export function createActorHost({
     ...(labels ? { count: countOf(() => metrics) } : {}),
     now: () => performance.now(),
   })
+  const deletedServers = createDeletedServers({ call, fleet, owns: runtime.owns, log })
   runtime.index.onTold(createLostServers({ call, fleet, owns: runtime.owns, log }))
   const metrics = labels && createHostMetrics(labels, { stats: runtime.stats, beating: liveness.beating })
   runtime.index.onTold(fleet.told)
@@ -126,11 +131,15 @@ export function createActorHost({
   }
   let looking: NodeJS.Timeout | undefined
   let stopped = false
-  /** Beats of nodes that are not known yet are lost: silence counts from when all are. */
+  /** Beats of nodes that are not known yet are lost: silence counts from when all are, and nothing is missing before. */
   const watchNodes = async () => {
     await runtime.index.ready
     liveness.grace()
-    if (!stopped) looking = setInterval(liveness.look, lookEveryMs)
+    const look = () => {
+      liveness.look()
+      deletedServers.look()
+    }
+    if (!stopped) looking = setInterval(look, lookEveryMs)
   }
   let stopMachines = () => {}
   let stopMetrics = () => {}

@@ -11,7 +11,7 @@ import { pino } from 'pino'
 import * as assert from 'uvu/assert'
 import type { ActorRecord } from '../../actors/contract/record.ts'
 import { createApp } from '../../gateway/app.ts'
-import { openNatsBackend } from '../../gateway/nats-backend.ts'
+import { type NatsBackend, openNatsBackend } from '../../gateway/nats-backend.ts'
 import { routes } from '../../gateway/routes.ts'
 import { openLink } from '../../hypervisor-agent/link.ts'
 import { startNode } from '../../hypervisor-agent/node.ts'
@@ -33,6 +33,7 @@ let records: Records
 let app: ReturnType<typeof createApp>
 let host: ChildProcess
 let gatewayNc: NatsConnection
+let backend: NatsBackend
 /** What the gateway in this process has warned of. */
 const warnings: string[] = []
 
@@ -59,7 +60,7 @@ test.before(async () => {
   host = startHost()
   gatewayNc = nc
   const warn = (problem: string) => void warnings.push(problem)
-  const backend = await openNatsBackend({ nc, sender: `test-${randomUUID()}`, warn })
+  backend = await openNatsBackend({ nc, sender: `test-${randomUUID()}`, warn })
   undo.push(() => backend.close())
   app = createApp({ rows: routes('1.2.3'), backend, log: silent, version: '1.2.3', serverName: 'here' })
 })
@@ -231,6 +232,34 @@ for (const afterMs of [0, 5]) {
     await assertGone(uuid, busy)
   })
 }
+
+test(
+  'a server with thousands of VMs is deleted with all of them, although its owner dies in the middle',
+  async () => {
+    const uuid = await silentNode()
+    const ids = Array.from({ length: 2_500 }, () => randomUUID())
+    const vms = Object.fromEntries(ids.map(id => [id, { uuid: id, state: 'running' }]))
+    assert.is((await ask('POST', `/servers/${uuid}/events/status`, { vms, meminfo: {}, diskinfo: {} })).status, 204)
+    await eventually(() => backend.vms.of(uuid).length === ids.length, {
+      withinMs: 60_000,
+      what: 'all VMs to be found',
+    })
+    assert.is((await ask('DELETE', `/servers/${uuid}`)).status, 204)
+    assert.ok(backend.vms.of(uuid).length > 0, 'the owner has forgotten all of them before it could die')
+    host.kill('SIGKILL')
+    host = startHost()
+    await eventually(() => backend.vms.of(uuid).length === 0, { withinMs: 60_000, what: 'all VMs to be forgotten' })
+    for (const id of ids.filter((_, n) => n % 100 === 0)) assert.is(await records.get('vm', id), undefined)
+    const mark = (await records.get('cn', uuid))?.value as ActorRecord
+    assert.is(mark.state, 'deleted')
+    const isForgetting = async () => {
+      const record = (await records.get('cn', uuid))?.value as ActorRecord
+      return record.snapshot.context['forgetting'] !== undefined
+    }
+    await eventually(async () => !(await isForgetting()), { withinMs: 10_000, what: 'the mark to know it' })
+  },
+  { limitMs: 150_000 },
+)
 
 test('a node with an agent comes back by itself, and its VM is discovered again', async () => {
   const { uuid, hypervisor } = await agentNode()

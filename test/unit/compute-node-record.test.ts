@@ -3,8 +3,9 @@ import * as fc from 'fast-check'
 import * as assert from 'uvu/assert'
 import { DELETED_KEPT_MS } from '../../actors/compute-node/delete.ts'
 import { BOOT_MAX_LENGTH } from '../../actors/contract/boot.ts'
-import type { ServerContext } from '../../actors/contract/server.ts'
+import { FORGOTTEN_AT_ONCE, OPEN_TASKS_MAX, type ServerContext } from '../../actors/contract/server.ts'
 import type { VmContext } from '../../actors/contract/vm.ts'
+import { BUCKETS } from '../../services/nats/buckets.ts'
 import { suite } from '../suite.ts'
 import { complete, type Fleet, makeFleet, registered, SERVER, specOf, taskId, VM, withRunningVm } from './fleet.ts'
 
@@ -311,6 +312,70 @@ test('nothing but its registration brings a deleted server back', () => {
   }
   assert.is(fleet.record('cn', SERVER), record)
   assert.equal([...fleet.inventory.keys()], [])
+})
+
+/** A server whose every open task is one of another VM, all accepted: the most that a deletion has to end. */
+function fullFleet(): Fleet {
+  const fleet = registeredFleet()
+  for (let n = 0; n < OPEN_TASKS_MAX; n++) {
+    const params = { task_id: taskId(n), task: 'machine_boot', vm_uuid: vmId(n), params: {} }
+    fleet.command('cn', SERVER, 'task_add', params)
+    fleet.agent(SERVER, { id: taskId(n), status: 'accepted' })
+  }
+  fleet.settle()
+  return fleet
+}
+const vmId = (n: number) => VM.replace(/.{6}$/, String(n).padStart(6, '0'))
+const many = (count: number, from: number) => Array.from({ length: count }, (_, n) => vmId(from + n))
+
+test('a deletion of any size fits into its record: it forgets so many at once, and its mark says that there are more', () => {
+  const more = { vm_uuids: many(1_000, 400), host_keys: Array.from({ length: 1_000 }, () => HOST_KEY) }
+  for (const [fleet, given] of [
+    [fullFleet(), more],
+    [registeredFleet(), more],
+    [fullFleet(), { vm_uuids: many(512, 1_000), rest: true }],
+  ] as const) {
+    const sender = { sender: 'gateway', sequence: 1, floor: 1, key: { value: 'k', fingerprint: 'f' } }
+    assert.equal(fleet.command('cn', SERVER, 'delete', given, sender), { value: {} })
+    const record = fleet.record('cn', SERVER)
+    const forgets = record.outbox.filter(({ effect }) => effect.type === 'send' && effect.verb === 'forget')
+    assert.is(forgets.length, FORGOTTEN_AT_ONCE)
+    assert.ok(JSON.stringify(record).length < BUCKETS.cn.maxValueBytes, `${JSON.stringify(record).length} bytes`)
+    assert.is(contextOf(fleet).forgetting, true)
+  }
+})
+
+test('the mark of a deletion that left something stays until nothing is left, and ten minutes at least', () => {
+  const marked = (given: Record<string, unknown>) => {
+    const fleet = registeredFleet()
+    fleet.command('cn', SERVER, 'delete', given)
+    fleet.settle()
+    return fleet
+  }
+  const rest = marked({ rest: true })
+  rest.advance(5 * DELETED_KEPT_MS)
+  assert.is(rest.record('cn', SERVER).state, 'deleted')
+  assert.equal(rest.command('cn', SERVER, 'forgot_all'), { value: {} })
+  assert.is(contextOf(rest).forgetting, undefined)
+  rest.advance(DELETED_KEPT_MS)
+  assert.not.ok(rest.records.has(`cn.${SERVER}`))
+  // Without more than it has named, saying so changes nothing.
+  const all = marked({ vm_uuids: [VM] })
+  const record = all.record('cn', SERVER)
+  assert.equal(all.command('cn', SERVER, 'forgot_all'), { value: {} })
+  assert.is(all.record('cn', SERVER), record)
+  all.advance(DELETED_KEPT_MS)
+  assert.not.ok(all.records.has(`cn.${SERVER}`))
+})
+
+test('a server that comes back is not one that something is left of', () => {
+  const fleet = registeredFleet()
+  fleet.command('cn', SERVER, 'delete', { rest: true })
+  registered(fleet)
+  assert.equal([fleet.record('cn', SERVER).state, contextOf(fleet).forgetting], ['running', undefined])
+  assert.is(codeOf(fleet.command('cn', SERVER, 'forgot_all')), 'ResourceNotFound')
+  fleet.command('cn', SERVER, 'delete', {})
+  assert.is(contextOf(fleet).forgetting, undefined)
 })
 
 test('a node that registers right after its deletion keeps what it tells then', () => {

@@ -1,6 +1,7 @@
 /** ServerUpdate, ServerDelete, boot parameters and platforms as callers meet them (cnapi-behaviour §1.5, §2.5, §6, §8.1). */
 import * as assert from 'uvu/assert'
 import { BOOT_MAX_LENGTH } from '../../actors/contract/boot.ts'
+import { FORGOTTEN_AT_ONCE } from '../../actors/contract/server.ts'
 import { queueKey } from '../../gateway/ids.ts'
 import { byRelease, latestOf } from '../../gateway/platforms.ts'
 import { fakeGateway, OTHER_SERVER, refusing, SERVER, VM } from '../fake-backend.ts'
@@ -401,6 +402,26 @@ test('a deletion takes its tickets first, then names its VMs and hostnames to it
   const before = sent().slice(0, -1)
   assert.ok(before.length > 0 && before.every(([to, , what]) => to === 'waitlist' && what === 'delete'))
   assert.is(before[0]?.[1], queueKey({ server_uuid: SERVER, scope: 'vm', id: VM }))
+})
+
+test('a deletion names as many VMs and hostnames as one commit forgets, and says when there are more', async () => {
+  const named = async (vmCount: number, hostCount: number) => {
+    const { ask, backend, sent } = gateway()
+    backend.put.server({ uuid: unknown, status: 'running' })
+    const vm = (n: number) => VM.replace(/.{6}$/, String(n).padStart(6, '0'))
+    for (let n = 0; n < vmCount; n++) backend.put.vm({ uuid: vm(n), server_uuid: unknown, present: n % 2 === 1 })
+    for (let n = 0; n < hostCount; n++)
+      backend.put.host(`${n}`.padStart(32, '0'), { hostname: 'x', server_uuid: unknown })
+    assert.is((await ask('DELETE', `/servers/${unknown}`)).status, 204)
+    const [, , verb, params] = sent().at(-1) as [string, string, string, Record<string, string[]>]
+    assert.is(verb, 'delete')
+    const { vm_uuids = [], host_keys = [], rest } = params
+    return [vm_uuids.length, host_keys.length, rest]
+  }
+  assert.equal(await named(FORGOTTEN_AT_ONCE, 0), [FORGOTTEN_AT_ONCE, 0, undefined])
+  assert.equal(await named(500, 12), [500, 12, undefined])
+  assert.equal(await named(500, 13), [500, 12, true])
+  assert.equal(await named(FORGOTTEN_AT_ONCE + 1, 3), [FORGOTTEN_AT_ONCE, 0, true])
 })
 
 test('a deletion takes no parameters; tickets that cannot be deleted leave the server', async () => {
