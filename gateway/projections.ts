@@ -12,7 +12,7 @@ type Stored = Partial<Pick<ActorRecord, 'state' | 'status' | 'snapshot' | 'count
 export function projectServer(value: unknown): Server | undefined {
   const { context, status, state } = parts(value)
   if (!context || NO_SERVER.includes(state)) return undefined
-  const { open: _, claims: __, claims_version: ___, job, setup_failed: ____, ...server } = context
+  const { open: _, claims: __, claims_version: ___, job, setup_failed: ____, boot_id: _____, ...server } = context
   const job_uuid = (job as { uuid: string } | undefined)?.uuid
   return { ...server, status, ...(job_uuid === undefined ? {} : { job_uuid }) } as Server
 }

@@ -18,8 +18,8 @@ export async function takeSysinfo(
   hypervisor: Hypervisor,
   { host, resetMark }: Pick<NodeTools, 'host' | 'resetMark'>,
 ): Promise<Sysinfo> {
-  const [inventory, boot_time_s] = await Promise.all([hypervisor.inventory(), host.bootTimeS()])
-  return sysinfoOf(serverUuid, hypervisor.kind, { ...inventory, boot_time_s }, { isReset: resetMark.isSet() })
+  const [inventory, boot_time_s, bootId] = await Promise.all([hypervisor.inventory(), host.bootTimeS(), host.bootId()])
+  return sysinfoOf(serverUuid, hypervisor.kind, { ...inventory, boot_time_s }, { isReset: resetMark.isSet(), bootId })
 }
 
 /** The same with the agents that were installed on the node, after this one. */
@@ -39,7 +39,7 @@ export function sysinfoOf(
   serverUuid: string,
   hypervisor: string,
   host: HostInventory,
-  { isReset } = { isReset: false },
+  { isReset, bootId }: { isReset: boolean; bootId?: string } = { isReset: false },
 ): Sysinfo {
   const { versions } = host
   const address = adminAddress(host)
@@ -53,6 +53,7 @@ export function sysinfoOf(
     'Live Image': versions.kernel,
     Platforms: host.platforms,
     'Boot Time': host.boot_time_s,
+    ...(bootId === undefined ? {} : { 'Boot Id': bootId }),
     'MiB of Memory': host.memory_mib,
     'CPU Type': host.cpu_model,
     'CPU Total Cores': host.cpu_cores,

@@ -164,13 +164,19 @@ function begin(run: Run, before: RunningJob): true {
     const order = { task_id, task, params: params?.(job.params) ?? {}, at, req_id: job.req_id }
     const { req_id } = job
     open = { ...open, [task_id]: { task, vm_uuid: null, state: 'offered', at, ...(req_id ? { req_id } : {}) } }
-    job = { ...job, task_id, ...(step.reboots ? { boot_before: context.last_boot } : {}) }
+    job = { ...job, task_id, ...(step.reboots ? bootOf(context) : {}) }
     result.task_id = task_id
     run.effects.push(createRecord(context, order), ...offer(context, task_id, at))
   }
   run.context = { ...context, ...step?.changes?.(), open, job }
   return true
 }
+
+/** The boot that a reboot is to end. */
+const bootOf = ({ last_boot, boot_id }: ServerContext): Partial<RunningJob> => ({
+  boot_before: last_boot,
+  ...(boot_id === undefined ? {} : { boot_id_before: boot_id }),
+})
 
 /** Ends the step in hand; with it the job, if it failed or was the last. */
 function endStep(run: Run, before: RunningJob, { failure: said, canceled, result }: Came): true {

@@ -21,7 +21,7 @@ export type Step =
       refuses?: (result: unknown) => Failure | undefined
       /** What the job's record shows of the result; the task's record has all of it. */
       shows?: (result: unknown) => unknown
-      /** The node goes with this task: a new boot time is its end too. */
+      /** The node goes with this task: another boot is its end too. */
       reboots?: true
     }
   /** Nothing to do but wait until something is so, for so long at most, ms. */
@@ -118,11 +118,23 @@ export function chainOf(name: JobName, params: Record<string, unknown>): string[
   return Object.entries(JOBS[name].steps).flatMap(([step, { when }]) => (!when || when(params) ? [step] : []))
 }
 
-/** Has the node booted since its reboot was asked for. Clocks are set a little all the time, and boot times move with them. */
-export function isRebooted({ last_boot }: Pick<ServerContext, 'last_boot'>, { boot_before }: RunningJob): boolean {
-  if (boot_before === undefined || last_boot === null) return false
+/**
+ * Has the node booted since its reboot was asked for. Ids of boots tell it at once where both are known. Times tell it of nodes without ids,
+ * and of those whose id does not change, as in some containers; clocks are set a little all the time, and boot times move with them.
+ */
+export function isRebooted(
+  { last_boot, boot_id }: Pick<ServerContext, 'last_boot' | 'boot_id'>,
+  { boot_before, boot_id_before }: Pick<RunningJob, 'boot_before' | 'boot_id_before'>,
+): boolean {
+  if (boot_before === undefined) return false
+  if (isOtherBoot(boot_id_before, boot_id)) return true
+  if (last_boot === null) return false
   return boot_before === null || Math.abs(Date.parse(last_boot) - Date.parse(boot_before)) > CLOCK_SLACK_MS
 }
+
+/** An agent that told no id before, or tells none now, says nothing with it. */
+export const isOtherBoot = (before: string | undefined, now: string | undefined): boolean =>
+  before !== undefined && now !== undefined && before !== now
 
 function drain(): Step {
   return {
@@ -147,10 +159,7 @@ function boot(): Step {
     kind: 'wait',
     isDone: isRebooted,
     limitMs: BOOT_LIMIT_MS,
-    late: rejection(
-      'JobTimedOut',
-      `The server was not back with a new boot time after ${BOOT_LIMIT_MS / 1000} seconds`,
-    ),
+    late: rejection('JobTimedOut', `The server was not back in another boot after ${BOOT_LIMIT_MS / 1000} seconds`),
   }
 }
 

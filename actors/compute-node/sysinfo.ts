@@ -20,6 +20,8 @@ export function fromSysinfo(
   if (Number.isFinite(memoryMib)) changes.ram = memoryMib
   const bootTime = Number(sysinfo['Boot Time'])
   if (sysinfo['Boot Time'] !== undefined && Number.isFinite(bootTime)) changes.last_boot = iso(bootTime * 1000)
+  // An agent that tells none must not leave that of another in place.
+  if (sysinfo['Boot Id'] !== undefined || context.boot_id !== undefined) changes.boot_id = sysinfo['Boot Id']
   if (sysinfo['Live Image'] !== undefined) changes.current_platform = sysinfo['Live Image']
   if (sysinfo['System Type'] !== undefined) changes.system_type = sysinfo['System Type']
   if (sysinfo['Boot Parameters']) changes.headnode = sysinfo['Boot Parameters']['headnode'] === 'true'

@@ -4,6 +4,7 @@ import type { TaskName } from '../contract/task.ts'
 import type { Effect } from '../effects.ts'
 import type { ServerEvent } from './events.ts'
 import { waitsForBoot } from './job-run.ts'
+import { isOtherBoot } from './jobs.ts'
 import { fromSysinfo } from './sysinfo.ts'
 import { openTask } from './task-effects.ts'
 
@@ -47,7 +48,7 @@ function sysinfoIn(context: ServerContext, event: { type: string }): Sysinfo | u
 }
 
 /**
- * These changes as they count, and the end of `rebooting` with them: the node is heard again, or tells another boot time (cnapi-behaviour §2.2). A job
+ * These changes as they count, and the end of `rebooting` with them: the node is heard again, or tells another boot (cnapi-behaviour §2.2). A job
  * that waits for its boot ends it by itself, since the last beats before a reboot and the first after it are beats too.
  * What a node says of its setup does not count while a job sets it up, nor after one that failed: a pool alone is half a setup.
  */
@@ -59,6 +60,8 @@ export function settled(
   const isHeld = context.setup_failed === true || context.job?.name === 'server-setup'
   const changes = isHeld && 'setup' in told ? { ...told, setup: context.setup } : told
   if (!context.transitional_status || waitsForBoot(context)) return changes
-  const booted = changes.last_boot !== undefined && changes.last_boot !== context.last_boot
+  const booted =
+    isOtherBoot(context.boot_id, changes.boot_id) ||
+    (changes.last_boot !== undefined && changes.last_boot !== context.last_boot)
   return wasUnknown || booted ? { ...changes, transitional_status: undefined } : changes
 }

@@ -58,6 +58,8 @@ export const RunningJob = v.object({
   paused: v.boolean(),
   /** Once the reboot was asked for: `last_boot` as it was before. */
   boot_before: v.optional(v.nullable(v.string())),
+  /** Likewise `boot_id`, where it was known. */
+  boot_id_before: v.optional(v.string()),
   /** What the step in hand came to. Within a decision only: the run of the job takes it before anything is stored. */
   came: v.optional(
     v.object({ failure: v.optional(failure), canceled: v.optional(v.boolean()), result: v.optional(v.unknown()) }),

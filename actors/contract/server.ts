@@ -34,6 +34,8 @@ export const Sysinfo = v.looseObject({
   'SDC Version': text,
   'Live Image': text,
   'Boot Time': numeric,
+  /** Ours: which boot this is, another one after every reboot whatever the clock says. */
+  'Boot Id': text,
   'MiB of Memory': numeric,
   'CPU Total Cores': numeric,
   'CPU Online Count': numeric,
@@ -130,6 +132,8 @@ export const ServerContext = v.object({
   datacenter: v.string(),
   created: v.string(),
   last_boot: v.nullable(v.string()),
+  /** `Boot Id` of the last sysinfo; absent where its agent tells none. */
+  boot_id: v.optional(v.string()),
   boot_platform: v.string(),
   boot_params: v.record(v.string(), v.unknown()),
   kernel_flags: v.record(v.string(), v.unknown()),

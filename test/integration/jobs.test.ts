@@ -218,4 +218,18 @@ test('a job goes on where it was when the host that ran it is killed', async () 
   }
 })
 
+test('two reboots one right after the other are told apart', async () => {
+  const boots = world().power.boots()
+  const before = (await server()).sysinfo['Boot Id']
+  for (const n of [1, 2]) {
+    const done = await job('POST', 'reboot', {})
+    assert.is(done.execution, 'succeeded', JSON.stringify(done))
+    assert.is(world().power.boots(), boots + n)
+  }
+  const after = await server()
+  assert.type(after.sysinfo['Boot Id'], 'string')
+  assert.is.not(after.sysinfo['Boot Id'], before)
+  assert.is(after.boot_id, undefined, 'only the sysinfo shows it')
+})
+
 test.run()

@@ -8,7 +8,7 @@ import { type HostSources, linuxHost } from '../../hypervisor-agent/host/linux.t
 import { openNicTags } from '../../hypervisor-agent/host/nic-tags.ts'
 import { openResetMark } from '../../hypervisor-agent/host/reset-mark.ts'
 import { readPorts } from '../../hypervisor-agent/openvswitch/ports.ts'
-import { sysinfoOf } from '../../hypervisor-agent/sysinfo.ts'
+import { sysinfoOf, takeSysinfo } from '../../hypervisor-agent/sysinfo.ts'
 import { suite } from '../suite.ts'
 import { simulatedNode } from './agent-fixture.ts'
 
@@ -252,6 +252,24 @@ test('a hostname that was given outlives a simulated host\u2019s agent', () =>
     assert.is((await again.hypervisor.inventory()).hostname, 'cn9')
     assert.match(readFileSync(join(folder, 'guests.json'), 'utf8'), /cn9/)
     await again.remove()
+  }))
+
+test('a sysinfo tells which boot it is of, also where two boots began in the same second', () =>
+  withFolder(async stateDir => {
+    const node = await simulatedNode()
+    const machine = fakeHost({ userspace: 1_795_000_000_100_000 })
+    const host = linuxHost({ stateDir, sources: sourcesOf(machine) })
+    const told = async () => {
+      const sysinfo = await takeSysinfo('a', node.hypervisor, { ...node.tools, host })
+      return [sysinfo['Boot Id'], sysinfo['Boot Time']]
+    }
+    const first = await told()
+    assert.equal(first, [await host.bootId(), 1_795_000_000])
+    assert.equal(await told(), first)
+    machine.userspace = 1_795_000_000_900_000
+    const second = await told()
+    assert.equal([second[0] === first[0], second[1]], [false, first[1]])
+    await node.remove()
   }))
 
 test('a reboot that was ordered comes even if the agent dies first', () =>

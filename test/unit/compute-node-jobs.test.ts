@@ -354,6 +354,65 @@ test('a boot time that moves with the clock is not a boot', () => {
   assert.is(bodyOf(fleet).execution, 'succeeded')
 })
 
+/** A reboot of a node whose agent had told this id of its boot, asked for and done; the node is not back yet. */
+function rebooting(bootId: string | undefined) {
+  const fleet = nodeFleet()
+  boot(fleet, BOOT_S, idOf(bootId))
+  startJob(fleet, 'server-reboot', { drain: false })
+  doStep(fleet)
+  assert.is(stepOf(fleet), 'boot')
+  return fleet
+}
+const idOf = (id: string | undefined) => (id === undefined ? {} : { 'Boot Id': id })
+
+test('another boot is told by its id, however soon it comes; what one side does not know says nothing', () => {
+  const cases: [string | undefined, string | undefined, number, boolean][] = [
+    // Two boots less than the slack of clocks apart, as those of containers are.
+    ['a', 'b', 0, true],
+    ['a', 'b', 2, true],
+    ['a', 'b', -60, true],
+    ['a', 'a', 2, false],
+    // The id of some containers is that of their machine.
+    ['a', 'a', 60, true],
+    // Agents that tell none, before, after (one was installed meanwhile), or ever.
+    [undefined, 'b', 2, false],
+    [undefined, 'b', 60, true],
+    ['a', undefined, 2, false],
+    ['a', undefined, 60, true],
+    [undefined, undefined, 2, false],
+    [undefined, undefined, 60, true],
+  ]
+  for (const [before, now, laterS, isOther] of cases) {
+    const fleet = rebooting(before)
+    boot(fleet, BOOT_S + laterS, idOf(now))
+    assert.is(bodyOf(fleet).execution, isOther ? 'succeeded' : 'running', `${before} -> ${now}, ${laterS} s later`)
+    assert.is(contextOf(fleet).boot_id, now, 'that of the last sysinfo, or none')
+  }
+})
+
+test('an id that an earlier agent told does not make a boot of a later one', () => {
+  const fleet = nodeFleet()
+  boot(fleet, BOOT_S, idOf('a'))
+  boot(fleet, BOOT_S)
+  startJob(fleet, 'server-reboot', { drain: false })
+  boot(fleet, BOOT_S, idOf('b'))
+  doStep(fleet)
+  assert.is(stepOf(fleet), 'boot')
+})
+
+test('without a job, an id that is another ends rebooting, though the boot began in the same second', () => {
+  const fleet = nodeFleet()
+  boot(fleet, BOOT_S, idOf('a'))
+  for (const [id, status] of [
+    ['a', 'rebooting'],
+    ['b', undefined],
+  ] as const) {
+    fleet.command('cn', SERVER, 'update', { transitional_status: 'rebooting' })
+    boot(fleet, BOOT_S, idOf(id))
+    assert.is(contextOf(fleet).transitional_status, status)
+  }
+})
+
 test('a node that was gone before it could say so has done its reboot when it is back', () => {
   const fleet = nodeFleet()
   startJob(fleet, 'server-reboot', { drain: false })
