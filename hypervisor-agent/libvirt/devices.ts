@@ -18,7 +18,16 @@ import { type DefinitionOptions, nicPlaces } from './definition.ts'
 import { diskElement, type NicPlace, networkInterface } from './domain-xml.ts'
 import { hostMemory } from './host.ts'
 import type { VmMetadata } from './vm-metadata.ts'
-import { deleteVolume, findImages, makeVolume, mib, ownVolumes, spaceLeft, volumeSizes } from './volumes.ts'
+import {
+  deleteVolume,
+  findImages,
+  makeVolume,
+  mib,
+  ownVolumes,
+  slotOfVolume,
+  spaceLeft,
+  volumeSizes,
+} from './volumes.ts'
 import { type ReadDomain, type ReadNic, readDomain, readPoolPath } from './xml-reading.ts'
 
 export interface DeviceParts {
@@ -88,12 +97,18 @@ export function libvirtDevices({ act, options, reservedMib, forget }: DevicePart
       act('delete unused disks of', uuid, async (domain, libvirt) => {
         const pool = await libvirt.lookupStoragePoolByName(options.pool)
         const xmls = await Promise.all([domain.getXml(), domain.getXml({ inactive: true })])
-        const used = new Set(xmls.flatMap(text => readDomain(text).disks.map(disk => fileOf(disk.path))))
+        const disks = xmls.flatMap(text => readDomain(text).disks)
         for (const name of await ownVolumes(libvirt, options.pool, domain.uuid)) {
-          if (!used.has(name)) await deleteVolume(pool, name)
+          if (!disks.some(disk => mayUse(disk, name))) await deleteVolume(pool, name)
         }
       }),
   }
+}
+
+/** A disk in a file that Muster did not make (the overlay of a backup, of an external snapshot) may stand on the volume of its slot. */
+function mayUse({ target, path }: ReadDomain['disks'][0], volume: string): boolean {
+  const file = fileOf(path)
+  return file === volume || (slotOfVolume(file) === undefined && slotOf(target) === slotOfVolume(volume))
 }
 
 type ShapedMetadata = Omit<VmMetadata, 'task_id' | 'created_at' | 'complete' | 'brand' | 'held'>

@@ -12,7 +12,7 @@ import { readPoolPath, readVolume } from './xml-reading.ts'
 export const mib = 1024 * 1024
 
 /** Names of disks made for VMs, which no image may have. */
-export const vmVolume = /^([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-disk[0-9]{1,3}(?:-[0-9a-f]{8})?\.qcow2$/
+export const vmVolume = /^([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-disk([0-9]{1,3})(?:-[0-9a-f]{8})?\.qcow2$/
 /** An empty volume of this name beside an image says that the image is not whole. No image can be named so. */
 export const markerOf = (image: string): string => `_incomplete_${image}`
 export const markerPattern = /^_incomplete_(.*)$/
@@ -21,6 +21,12 @@ const volumeDeadline = { deadlineMs: 600_000 }
 
 export function volumeName(uuid: string, n: number): string {
   return `${uuid.toLowerCase()}-disk${n}.qcow2`
+}
+
+/** The slot that a volume was made for; undefined for one that is no VM's disk by its name. */
+export function slotOfVolume(name: string): number | undefined {
+  const slot = vmVolume.exec(name)?.[2]
+  return slot === undefined ? undefined : Number(slot)
 }
 
 /** Finds the pool or makes it as a folder, and starts it. */

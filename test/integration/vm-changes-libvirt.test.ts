@@ -130,4 +130,25 @@ for (const task of Object.keys(tasks) as (keyof typeof tasks)[]) {
     )
 }
 
+const overlaid = 'a volume under an overlay that somebody else made is not swept, and goes when its disk does'
+if (missing) test.skip(overlaid, missing)
+else
+  test(overlaid, async () => {
+    const spec = vmSpec({ disks: [{ size_mib: 64 }, { size_mib: 32 }] })
+    const { uuid } = spec
+    await hypervisor.defineVm(spec, { taskId: randomUUID() })
+    const before = await volumesOf(uuid)
+    const domain = await keeper.lookupDomainByUuid(uuid)
+    const definition = await domain.getXml({ inactive: true })
+    await keeper.defineDomain(definition.replace(`${uuid}-disk0.qcow2`, `${uuid}-disk0.backup`))
+    const agent = await node.agent({ through: () => hypervisor })
+    const wanted = offer('machine_update', { uuid, changes: { alias: 'x', remove_disks: ['sdb'] }, ignored: [] })
+    await agent.executor.accept(wanted)
+    assert.is((await node.owner.end(wanted.id)).status, 'complete')
+    await agent.kill()
+    assert.equal(await volumesOf(uuid), before.slice(0, 1), 'that of the other disk is gone')
+    await hypervisor.removeVm(uuid)
+    assert.equal(await volumesOf(uuid), [])
+  })
+
 test.run()
