@@ -124,12 +124,12 @@ export function openExecutor(options: ExecutorOptions): Executor {
   /** Sees a task through, from wherever it is. */
   async function see(entry: JournalEntry): Promise<void> {
     const { id } = entry.offer
-    if (!entry.ended) {
-      const ask = () => owner.report({ id, status: 'accepted', at: now() })
-      const first = await ask()
-      const askedAt = performance.now()
-      await lanes.run(laneOf(entry.offer), async () => {
-        if (stopping.signal.aborted) return
+    const ask = () => owner.report({ id, status: 'accepted', at: now() })
+    const first = entry.ended ? { go: true } : await ask()
+    const askedAt = performance.now()
+    await lanes.run(laneOf(entry.offer), async () => {
+      if (stopping.signal.aborted) return
+      if (!entry.ended) {
         // While it waited for its turn it may have been ended, by an operator or past its limit. Its time counts from now.
         const isOld = first.go && performance.now() - askedAt > leaveLifetimeMs
         const { go } = isOld ? await ask() : first
@@ -138,10 +138,12 @@ export function openExecutor(options: ExecutorOptions): Executor {
         // Its owner has ended it meanwhile; what was begun is taken back.
         else if (entry.began_at !== null)
           await undo(entry, { code: 'TaskCancelled', message: ERRORS.TaskCancelled.text })
-      })
-      if (stopping.signal.aborted) return
-    }
-    if (entry.ended) await owner.report(entry.ended)
+        if (stopping.signal.aborted) return
+      }
+      // Before its turn is over: the VM's record hears of what is made of it in the order in which it is made.
+      if (entry.ended) await owner.report(entry.ended)
+    })
+    if (stopping.signal.aborted) return
     await journal.close(id)
   }
 
@@ -259,8 +261,12 @@ export function openExecutor(options: ExecutorOptions): Executor {
         if (mark in entry.marks) return entry.marks[mark] as T
         const value = (await effect()) ?? null
         signal.throwIfAborted()
-        await journal.change(id, { marks: { ...entry.marks, [mark]: value } })
+        await journal.change(id, ({ marks }) => ({ marks: { ...marks, [mark]: value } }))
         return value as T
+      },
+      tell: async changed => {
+        const { go } = await owner.report({ id, status: 'active', at: now(), changed }, signal)
+        if (!go) stops.get(id)?.()
       },
       inVmLane: (uuid, work) => lanes.run(vmLane(uuid), work),
       pause: ms => pause(ms, signal),

@@ -19,6 +19,8 @@ export const JournalEntry = v.object({
 })
 export type JournalEntry = v.InferOutput<typeof JournalEntry>
 
+type Patch = Partial<JournalEntry>
+
 /** How many ended tasks are remembered. */
 export const historyMax = 16
 
@@ -31,8 +33,8 @@ export interface Journal {
   history(): JournalEntry[]
   /** Durable when it resolves. A known id is left as it is. */
   add(offer: TaskOffer, at: number): Promise<JournalEntry>
-  /** Changes an entry; durable when it resolves. Changes of one entry happen one after the other. */
-  change(id: string, patch: Partial<JournalEntry>): Promise<void>
+  /** Changes an entry; durable when it resolves. Changes of one entry happen one after the other; `patch` may depend on the one before. */
+  change(id: string, patch: Patch | ((entry: JournalEntry) => Patch)): Promise<void>
   /** Moves an entry to the history. */
   close(id: string): Promise<void>
   /** Resolves when no write is under way. */
@@ -91,10 +93,11 @@ export async function openJournal(folder: string, onDamaged: (file: string, erro
       })
       return entries.get(offer.id) as JournalEntry
     },
-    change: (id, patch) =>
+    change: (id, given) =>
       inLine(id, async () => {
         const entry = entries.get(id)
         if (!entry) throw new Error(`task ${id} is not in the journal`)
+        const patch = typeof given === 'function' ? given(entry) : given
         await save({ ...entry, ...patch })
         Object.assign(entry, patch)
       }),

@@ -7,14 +7,18 @@ import type { JobRecord } from '../contract/job.ts'
 import type { TaskReport } from '../contract/messages.ts'
 import type { ServerContext } from '../contract/server.ts'
 import { type Effect, iso } from '../effects.ts'
-import { endOf, type Failure } from './task-effects.ts'
+import { endOf, type Failure, tellChanged } from './task-effects.ts'
 
-/** The answer to a report of such a task: its agent is not to go on. */
+/** The answer to a report of such a task: its agent is not to go on. What it has made of VMs is so all the same. */
 export function endOrphan(context: ServerContext, event: { type: string }): Effect[] {
-  const { id, at, status, error, result } = event as unknown as TaskReport
+  const { id, at, status, error, result, changed } = event as unknown as TaskReport
   const patch = status === 'failure' ? endOf(at, error ?? unsaid, result) : endOf(at, undefined, result)
   const ends = status === 'failure' || status === 'complete'
-  return [...(ends ? [orphan(context, id, patch)] : []), { type: 'reply', value: { go: false } }]
+  return [
+    ...(ends ? [orphan(context, id, patch)] : []),
+    ...tellChanged(context.uuid, changed),
+    { type: 'reply', value: { go: false } },
+  ]
 }
 
 export function failOrphan(context: ServerContext, event: { type: string }): Effect[] {

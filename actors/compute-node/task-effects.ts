@@ -1,7 +1,8 @@
 /** What the life of a task asks for, as data: its record, its offer, its deadlines, its end, and word to its VM and its agent. */
+import * as v from 'valibot'
 import type { OpenTask, ServerContext } from '../contract/server.ts'
 import { ACCEPT_LIMIT_MS, type TaskRecord } from '../contract/task.ts'
-import { wantedIn } from '../contract/vm-changes.ts'
+import { ChangedVm, wantedIn } from '../contract/vm-changes.ts'
 import { type Effect, iso } from '../effects.ts'
 
 /** Why a task failed: a code of table ERRORS, or one of an agent of another make. */
@@ -67,7 +68,7 @@ export function ending(context: ServerContext, taskId: string, at: number, end: 
     { type: 'cancel_timer', name: `run_${taskId}` },
     ...(isAtWork ? [{ type: 'cancel', server_uuid: context.uuid, task_id: taskId } as const] : []),
     ...tellVm(task?.vm_uuid, taskId, end),
-    ...tellChanged(context.uuid, result),
+    ...tellChanged(context.uuid, changedIn(result)),
   ]
 }
 
@@ -89,16 +90,17 @@ export function tellVm(vmUuid: string | null | undefined, taskId: string, end: E
   return [{ type: 'send', kind: 'vm', id: vmUuid, verb: 'task_ended', params }]
 }
 
-/** Word to VMs that a task of the node itself has changed, as its result lists them. */
-function tellChanged(server_uuid: string, result: unknown): Effect[] {
-  const vms = typeof result === 'object' && result !== null && 'vms' in result ? result.vms : undefined
-  if (!Array.isArray(vms)) return []
-  return vms.flatMap((vm: unknown): Effect[] => {
-    const wanted = wantedIn(vm)
-    const { uuid } = (vm ?? {}) as { uuid?: unknown }
-    if (!wanted || typeof uuid !== 'string') return []
-    return [{ type: 'send', kind: 'vm', id: uuid, verb: 'adopt', params: { server_uuid, wanted } }]
+/** Word to VMs that a task of the node itself has changed. */
+export function tellChanged(server_uuid: string, changed: ChangedVm[] = []): Effect[] {
+  return changed.map(({ uuid, wanted }) => {
+    return { type: 'send', kind: 'vm', id: uuid, verb: 'adopt', params: { server_uuid, wanted } }
   })
+}
+
+/** As an agent of an earlier release tells it, in the task's result. */
+function changedIn(result: unknown): ChangedVm[] {
+  const vms = typeof result === 'object' && result !== null && 'vms' in result ? result.vms : undefined
+  return Array.isArray(vms) ? vms.filter(vm => v.is(ChangedVm, vm)) : []
 }
 
 /** What a step has found for the next one. */

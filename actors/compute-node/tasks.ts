@@ -6,7 +6,7 @@ import type { Effect } from '../effects.ts'
 import { useClaims } from './claims.ts'
 import type { ServerEvent } from './events.ts'
 import { taskEnded } from './job-run.ts'
-import { createRecord, ending, endOf, type Failure, offer, openTask, tellVm } from './task-effects.ts'
+import { createRecord, ending, endOf, type Failure, offer, openTask, tellChanged, tellVm } from './task-effects.ts'
 import { keepTold, told } from './told.ts'
 
 /** Beyond an agent's own limit of a task, before the compute node ends it in its place. */
@@ -96,13 +96,17 @@ export function startClock(context: ServerContext, event: ServerEvent): Effect[]
   ]
 }
 
-export function noteProgress(_context: ServerContext, event: ServerEvent): Effect[] {
+export function noteProgress(context: ServerContext, event: ServerEvent): Effect[] {
   if (event.type !== 'report') return []
   const patch = {
     ...(event.progress === undefined ? {} : { progress: event.progress }),
     ...(event.step ? { step: event.step } : {}),
   }
-  return [{ type: 'patch', bucket: 'task', key: event.id, while: { status: 'active' }, patch }, ...reply({ go: true })]
+  return [
+    { type: 'patch', bucket: 'task', key: event.id, while: { status: 'active' }, patch },
+    ...tellChanged(context.uuid, event.changed),
+    ...reply({ go: true }),
+  ]
 }
 
 export function endByReport(context: ServerContext, event: ServerEvent): Effect[] {

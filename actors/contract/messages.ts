@@ -2,6 +2,7 @@
 import * as v from 'valibot'
 import { Uuid } from './ids.ts'
 import { StatusEvent, Sysinfo } from './server.ts'
+import { ChangedVm } from './vm-changes.ts'
 
 /** Overall time a command may take before its sender gives up, and the time of one attempt, ms. */
 export const COMMAND_DEADLINE_MS = 15_000
@@ -33,7 +34,8 @@ export type TaskOffer = v.InferOutput<typeof TaskOffer>
 
 /**
  * `cn.<uuid>.agent.report`. `accepted` asks for leave to begin: the answer's `go` is false for a task that has ended meanwhile.
- * `at`: the agent's clock, ms since the epoch.
+ * `at`: the agent's clock, ms since the epoch. `changed`: what a task of the node has made of VMs; told in each VM's turn, so that their
+ * records hear of changes in the order in which they were made.
  */
 export const TaskReport = v.object({
   id: Uuid,
@@ -41,6 +43,7 @@ export const TaskReport = v.object({
   at: v.number(),
   progress: v.optional(v.pipe(v.number(), v.minValue(0), v.maxValue(100))),
   step: v.optional(v.string()),
+  changed: v.optional(v.array(ChangedVm)),
   result: v.optional(v.unknown()),
   error: v.optional(v.object({ code: v.string(), message: v.string() })),
 })

@@ -3,7 +3,7 @@
  * in percent of a core; null takes a cap or quota away.
  */
 import * as v from 'valibot'
-import { Mac } from './ids.ts'
+import { Mac, Uuid } from './ids.ts'
 import { DiskSpec, NicSpec, VmContext, VmSpec } from './vm.ts'
 
 const { memory_mib, vcpus, alias, owner_uuid } = VmSpec.entries
@@ -86,6 +86,10 @@ export const Wanted = v.object({
   only: v.optional(v.array(v.string())),
 })
 export type Wanted = v.InferOutput<typeof Wanted>
+
+/** What a task of the node has made of one of its VMs. */
+export const ChangedVm = v.object({ uuid: Uuid, wanted: Wanted })
+export type ChangedVm = v.InferOutput<typeof ChangedVm>
 
 /** What a task's result says it has made of a VM; an agent of another make says nothing of the kind. */
 export function wantedIn(result: unknown): Wanted | undefined {

@@ -1,6 +1,7 @@
 /** What a task of the agent is given and gives: a handler per row of table TASKS, with its undo beside it. */
 import type { TaskName, TaskParams, TaskResult } from '../../actors/contract/task.ts'
 import type { VmSummary } from '../../actors/contract/vm.ts'
+import type { ChangedVm } from '../../actors/contract/vm-changes.ts'
 import { type Hypervisor, HypervisorError, type VmState } from '../hypervisor.ts'
 import type { Tools } from '../tools.ts'
 
@@ -39,6 +40,8 @@ export interface TaskContext extends Tools {
    * gets the remembered value. The mark is written after the effect, so an effect may still happen twice.
    */
   once<T>(mark: string, effect: () => T | Promise<T>): Promise<T>
+  /** What a task of the node has made of VMs, as their records are to have it. Resolves when it was heard. */
+  tell(changed: ChangedVm[]): Promise<void>
   /** Does it when everything before it that changes this VM has ended: for a task of the node that works on VMs. */
   inVmLane<T>(uuid: string, work: () => Promise<T>): Promise<T>
   /** Waits that long, or until the task is aborted. */

@@ -98,6 +98,35 @@ test('NICs of all VMs of a node move together', async () => {
   assert.is((await gateway.ask('GET', vm)).body.nics[0].vlan_id, 12)
 })
 
+test('a NIC that is removed while NICs of other VMs still move stays removed, and no VM drifts', async () => {
+  const moving = '52:54:00:12:34:57'
+  const other = randomUUID()
+  const on = { nic_tag: 'admin', vlan_id: 40 }
+  const made = await task(vms, {
+    uuid: other,
+    ram: 64,
+    disks: [{ size: 64 }],
+    nics: [{ mac: '52:54:00:12:34:58', ...on }],
+  })
+  assert.is(made.status, 'complete', JSON.stringify(made))
+  assert.is((await task(`${vm}/update`, { add_nics: [{ mac: moving, ...on }] })).status, 'complete')
+  muster.hypervisors[0]!.faults.add({ call: 'reshapeVm', uuid: other, hang: true })
+  const move = { original_network: on, networks: [{ uuid: randomUUID(), vlan_id: 41 }] }
+  const { body: started } = await gateway.ask('POST', `${vms}/nics/update`, { body: move })
+  const placeNow = async () =>
+    (await gateway.ask('GET', vm)).body.nics.find((nic: { mac: string }) => nic.mac === moving)
+  await eventually(async () => (await placeNow())?.vlan_id === 41, {
+    withinMs: 10_000,
+    what: 'the first VM being moved',
+  })
+  assert.is((await task(`${vm}/update`, { remove_nics: [moving] })).status, 'complete')
+  muster.hypervisors[0]!.faults.clear()
+  const ended = (await gateway.ask('GET', `/tasks/${started.id}/wait?timeout=20`)).body
+  assert.is(ended.status, 'complete', JSON.stringify(ended.error))
+  const { body: drift } = await gateway.ask('GET', `/servers/${muster.servers[0]}/drift`)
+  assert.equal([drift.drift, drift.unread], [[], []])
+})
+
 test('what runs for a VM is told by process id', async () => {
   const { status, body } = await gateway.ask('GET', `${vm}/proc`)
   assert.is(status, 200)

@@ -29,7 +29,10 @@ export const VM_CHANGE_TASKS = {
     limitMs: hour,
     serial: 'vm',
   },
-  /** Every NIC at `from` moves to the place in `to` whose subnet has its address, else the first; each VM is changed whole or not at all. */
+  /**
+   * Every NIC at `from` moves to the place in `to` whose subnet has its address, else the first; each VM is changed whole or not at all, and
+   * told of in a report of its own. `wanted` is only in results of agents of an earlier release.
+   */
   machine_update_nics: {
     params: v.object({ from: LocatedNics, to: v.pipe(v.array(LocatedNics), v.minLength(1), v.maxLength(32)) }),
     result: v.object({
