@@ -24,6 +24,7 @@ export interface Survey {
   pending: (About & { field: string })[]
   zombies: (About & Timed & { state: string; operation?: Difference['operation'] })[]
   missing: (About & Timed & { operation?: Difference['operation'] })[]
+  /** Those that could not be looked at, or whose record could not be read. */
   unread: { vm_uuid: string; code: string; message: string }[]
   /** What was compared, by uuid. */
   wanted: Map<string, WantedVm>
@@ -46,27 +47,29 @@ export async function survey(backend: Backend, serverUuid: string, reqId: string
   const uuids = backend.vms.of(serverUuid).map(({ uuid }) => uuid)
   // Those of other servers too: what is found here may be wanted elsewhere.
   const strange = 'error' in told ? [] : told.vms.map(({ uuid }) => uuid).filter(uuid => !uuids.includes(uuid))
-  const wanted = await records(backend, [...uuids, ...strange], reqId)
-  return 'error' in told ? fromReport(backend, serverUuid, told.error, wanted) : live(serverUuid, told, wanted)
+  const known = await records(backend, [...uuids, ...strange], reqId)
+  return 'error' in told ? fromReport(backend, serverUuid, told.error, known) : live(serverUuid, told, known)
 }
 
 type Told = Pick<FoundPage, 'at' | 'vms' | 'unread'>
 
-function live(serverUuid: string, { at, vms, unread }: Told, wanted: Map<string, WantedVm>): Survey {
-  const made = empty(at, wanted)
-  made.unread = unread.map(({ uuid, code, message }) => ({ vm_uuid: uuid, code, message }))
+function live(serverUuid: string, { at, vms, unread }: Told, known: Records): Survey {
+  const made = empty(at, known)
+  made.unread.push(...unread.map(({ uuid, code, message }) => ({ vm_uuid: uuid, code, message })))
+  const hasEnded = ({ context }: WantedVm) => context.server_uuid === serverUuid && context.settled_at >= at
   for (const found of vms) {
+    if (known.unread.has(found.uuid)) continue
     made.found.set(found.uuid, found)
     const about = { vm_uuid: found.uuid, name: found.name }
-    const vm = wanted.get(found.uuid)
+    const vm = known.wanted.get(found.uuid)
+    // What it was looked at for has ended since.
+    if (vm && hasEnded(vm)) {
+      made.unread.push({ vm_uuid: found.uuid, code: 'VmBusy', message: 'it was changed while it was looked at' })
+      continue
+    }
     if (!vm || vm.context.server_uuid !== serverUuid || !isWanted(vm)) {
       const since = vm?.context.discovered ? vm.context.created_at : (found.since['state'] ?? found.changed_at)
       made.zombies.push({ ...about, state: found.state, since, ...inFlight(vm) })
-      continue
-    }
-    // What it was looked at for has ended since.
-    if (vm.context.settled_at >= at) {
-      made.unread.push({ vm_uuid: found.uuid, code: 'VmBusy', message: 'it was changed while it was looked at' })
       continue
     }
     const differing = differences(vm, found)
@@ -76,18 +79,20 @@ function live(serverUuid: string, { at, vms, unread }: Told, wanted: Map<string,
     made.pending.push(...waits.map(field => ({ ...about, field })))
   }
   const isUnread = (uuid: string) => unread.some(one => one.uuid === uuid)
-  addMissing(made, serverUuid, uuid => made.found.has(uuid) || isUnread(uuid))
+  // One that was made while the others were looked at is not missing.
+  addMissing(made, serverUuid, (uuid, vm) => made.found.has(uuid) || isUnread(uuid) || hasEnded(vm))
   return made
 }
 
 /** As far as a status event tells. */
-function fromReport(backend: Backend, serverUuid: string, notLive: Rejection, wanted: Map<string, WantedVm>): Survey {
+function fromReport(backend: Backend, serverUuid: string, notLive: Rejection, records: Records): Survey {
   const { vms = {}, timestamp } = backend.inventory.status(serverUuid) ?? {}
-  const made = { ...empty(Date.parse(timestamp ?? '') || null, wanted), notLive }
+  const made = { ...empty(Date.parse(timestamp ?? '') || null, records), notLive }
   if (made.seenAt === null) return made
   for (const vm of Object.values(vms)) {
     const uuid = vm.uuid.toLowerCase()
-    const known = wanted.get(uuid)
+    if (records.unread.has(uuid)) continue
+    const known = records.wanted.get(uuid)
     const since = Date.parse(vm.last_modified ?? '') || null
     const about = { vm_uuid: uuid, name: vm.name ?? uuid }
     if (!known || known.context.server_uuid !== serverUuid || !isWanted(known))
@@ -96,13 +101,13 @@ function fromReport(backend: Backend, serverUuid: string, notLive: Rejection, wa
   }
   // A VM that was made after the report cannot be in it.
   const seenAt = made.seenAt
-  addMissing(made, serverUuid, uuid => uuid in vms || (made.wanted.get(uuid)?.context.modified_at ?? 0) >= seenAt)
+  addMissing(made, serverUuid, (uuid, { context }) => uuid in vms || context.modified_at >= seenAt)
   return made
 }
 
-function addMissing(made: Survey, serverUuid: string, isThere: (uuid: string) => boolean): void {
+function addMissing(made: Survey, serverUuid: string, isThere: (uuid: string, vm: WantedVm) => boolean): void {
   for (const [uuid, vm] of made.wanted) {
-    if (vm.context.server_uuid !== serverUuid || !isWanted(vm) || isThere(uuid)) continue
+    if (vm.context.server_uuid !== serverUuid || !isWanted(vm) || isThere(uuid, vm)) continue
     const { name, observed, modified_at } = vm.context
     made.missing.push({ vm_uuid: uuid, name, since: observed?.at ?? modified_at, ...inFlight(vm) })
   }
@@ -121,8 +126,9 @@ function partsTold(vm: VmSummary): Record<string, unknown> {
   return Object.fromEntries(Object.entries(told).filter(([, value]) => value !== undefined))
 }
 
-function empty(seenAt: number | null, wanted: Map<string, WantedVm>): Survey {
-  return { seenAt, drift: [], pending: [], zombies: [], missing: [], unread: [], wanted, found: new Map() }
+function empty(seenAt: number | null, { wanted, unread }: Records): Survey {
+  const unknown = [...unread].map(([vm_uuid, { code, message }]) => ({ vm_uuid, code, message }))
+  return { seenAt, drift: [], pending: [], zombies: [], missing: [], unread: unknown, wanted, found: new Map() }
 }
 
 async function askAgent(backend: Backend, serverUuid: string, reqId: string): Promise<Told | { error: Rejection }> {
@@ -143,19 +149,26 @@ async function askAgent(backend: Backend, serverUuid: string, reqId: string): Pr
   return all
 }
 
-/** Whole records, as their actors have them. One that cannot be had is left out: nothing is said of that VM. */
-async function records(backend: Backend, uuids: string[], reqId: string): Promise<Map<string, WantedVm>> {
-  const found = new Map<string, WantedVm>()
+/** Whole records, as their actors have them. Of a VM whose record cannot be had nothing is said but that: it may well be ordered. */
+interface Records {
+  wanted: Map<string, WantedVm>
+  unread: Map<string, Rejection>
+}
+
+async function records(backend: Backend, uuids: string[], reqId: string): Promise<Records> {
+  const wanted = new Map<string, WantedVm>()
+  const unread = new Map<string, Rejection>()
   for (let n = 0; n < uuids.length; n += atOnce) {
     await Promise.all(
       uuids.slice(n, n + atOnce).map(async uuid => {
         const outcome = await backend.call('vm', uuid, 'get', {}, { reqId })
+        if ('error' in outcome && outcome.error.code !== 'VmNotFound') unread.set(uuid, outcome.error)
         if ('error' in outcome) return
         const record = outcome.value as { state: string; snapshot?: { context?: VmContext } } | null
         const context = record?.snapshot?.context
-        if (record && context) found.set(uuid, { state: record.state, context })
+        if (record && context) wanted.set(uuid, { state: record.state, context })
       }),
     )
   }
-  return found
+  return { wanted, unread }
 }

@@ -32,7 +32,7 @@ const Drift = v.object({
   zombies: v.array(v.object({ ...about, state: v.string(), ...age, operation })),
   /** Ordered, and not on the node; `since`: when it was last seen there. */
   missing: v.array(v.object({ ...about, ...age, operation })),
-  /** Those that the agent could not look at. */
+  /** Those that the agent could not look at, or whose record could not be read. */
   unread: v.array(v.object({ vm_uuid: v.string(), code: v.string(), message: v.string() })),
 })
 type Drift = v.InferOutput<typeof Drift>
@@ -96,6 +96,8 @@ export const driftRows: AnyRow[] = [
       const seen = await survey(backend, server.uuid, reqId)
       // Nothing is decided on hearsay.
       if (seen.notLive) return { error: seen.notLive }
+      const unread = seen.unread.find(one => one.vm_uuid === params.vm_uuid)
+      if (unread) return { error: notCompared(unread) }
       const order = { server_uuid: server.uuid, ...params }
       const step = params.field === undefined ? wholeVm(order, seen) : ofField(order, params.field, seen)
       if ('error' in step) return step
@@ -120,6 +122,9 @@ const refused = (message: string) => ({ error: rejection('InvalidArgument', mess
 const busy = (verb: string, task_id: string) => ({
   error: rejection('VmBusy', `${verb} is in flight and may explain it: wait for task ${task_id}`),
 })
+
+const notCompared = ({ vm_uuid, code, message }: Survey['unread'][0]) =>
+  rejection('VmBusy', `VM ${vm_uuid} could not be compared with its record (${code}: ${message}): ask again`)
 
 function ofField({ server_uuid, vm_uuid, action }: Order, field: string, seen: Survey): Step {
   const [found, wanted] = [seen.found.get(vm_uuid), seen.wanted.get(vm_uuid)]
