@@ -160,7 +160,7 @@ export function openExecutor(options: ExecutorOptions): Executor {
       result = 'result' in outcome ? outcome.result : undefined
     }
     if (failure) {
-      await undo(entry, failure)
+      failure = await undo(entry, failure)
       if (stopping.signal.aborted) return
       result = await lastLook(entry)
       if (stopping.signal.aborted) return
@@ -199,28 +199,32 @@ export function openExecutor(options: ExecutorOptions): Executor {
     }
   }
 
-  /** Takes back what a failed task did, as far as its handler says how. The failure stays the task's end, whatever comes of it. */
-  async function undo(entry: JournalEntry, failure: Failure): Promise<void> {
+  /** Takes back what a failed task did, as far as its handler says how. The failure stays the task's end, and tells if that failed too. */
+  async function undo(entry: JournalEntry, failure: Failure): Promise<Failure> {
     const { id, task } = entry.offer
     const handler = handlerOf(task as TaskName)
-    if (!handler.undo) return
+    if (!handler.undo) return failure
     await journal.change(id, { undoing: failure })
     const takeBack = async (signal: AbortSignal) => {
       const params = v.parse(TASKS[task as TaskName].params, entry.offer.params)
       const context = contextOf(entry, signal, () => {})
-      await whileUnavailable(async () => handler.undo?.(context, params as never), signal)
+      await whileUnavailable(async () => handler.undo?.(context, params as never), signal, handler.undoLimitMs)
     }
     try {
-      await within(undoLimitMs, stopping.signal, () => timedOut('taking it back takes too long'), takeBack)
+      const limitMs = handler.undoLimitMs ?? undoLimitMs
+      await within(limitMs, stopping.signal, () => timedOut('taking it back takes too long'), takeBack)
+      return failure
     } catch (error) {
-      if (!stopping.signal.aborted)
-        log.error({ err: error, task_id: id, task }, 'a failed task could not be taken back')
+      if (stopping.signal.aborted) return failure
+      log.error({ err: error, task_id: id, task }, 'a failed task could not be taken back')
+      const message = `${failure.message}; what was begun could not be taken back: ${messageOf(error)}`
+      return { ...failure, message }
     }
   }
 
   /** Again as long as the hypervisor is not there, within bounds: twice equals once, and a restart of libvirtd fails no task. */
-  async function whileUnavailable<T>(run: () => Promise<T>, signal: AbortSignal): Promise<T> {
-    const giveUpAt = now() + returnLimitMs
+  async function whileUnavailable<T>(run: () => Promise<T>, signal: AbortSignal, ms = returnLimitMs): Promise<T> {
+    const giveUpAt = now() + ms
     for (;;) {
       try {
         return await run()

@@ -63,6 +63,8 @@ export interface Images {
   reserve(name: string, taskId: string, doing: Pick<Doing, 'hypervisor' | 'signal'>): Promise<void>
   /** The image was made, or is not: what was kept for it goes. Not what another task keeps. */
   giveUp(name: string, taskId: string): Promise<void>
+  /** The image that a task was making is not wanted: it goes, and its name is free. Nothing of what another one keeps. ImageInUse. */
+  discard(name: string, taskId: string, doing: Pick<Doing, 'hypervisor' | 'signal'>): Promise<void>
   /** A file for what the task that keeps the name makes on its way; it goes with the reservation. */
   partOf(name: string, taskId: string): Promise<string>
   /** ImageInUse, naming VMs. An absent image is success. */
@@ -225,6 +227,17 @@ export async function openImages(options: ImagesOptions): Promise<Images> {
     await writeDurable(join(origins, `${name}.json`), `${JSON.stringify(origin, null, 2)}\n`)
   }
 
+  async function giveUp(name: string, taskId: string): Promise<void> {
+    if ((await makerOf(name)) === taskId) await rm(join(parts, name), { recursive: true, force: true })
+  }
+
+  async function remove(name: string, hypervisor: Hypervisor): Promise<void> {
+    if ((users.get(name) ?? 0) > 0) throw new HypervisorError('ImageInUse', `a VM is being made from image ${name}`)
+    await hypervisor.removeImage(name)
+    await removeDurable(join(origins, `${name}.json`))
+    await rm(join(parts, name), { recursive: true, force: true })
+  }
+
   return {
     ensure: (request, doing) => alone(request.name, doing.signal, () => ensure(request, doing)),
     hasService: () => service !== undefined,
@@ -260,23 +273,22 @@ export async function openImages(options: ImagesOptions): Promise<Images> {
         }
         await keepFor(name, taskId)
       }),
-    giveUp: async (name, taskId) => {
-      if ((await makerOf(name)) === taskId) await rm(join(parts, name), { recursive: true, force: true })
-    },
+    giveUp,
+    discard: (name, taskId, { hypervisor, signal }) =>
+      alone(name, signal, async () => {
+        if ((await makerOf(name)) !== taskId) return
+        await remove(name, hypervisor).catch(async error => {
+          signal.throwIfAborted()
+          await giveUp(name, taskId)
+          throw error
+        })
+      }),
     partOf: async (name, taskId) => {
       // Again: a task that died after it had given the name up comes here too.
       await keepFor(name, taskId)
       return join(parts, name, 'packed')
     },
-    remove: (name, { hypervisor, signal }) =>
-      alone(name, signal, async () => {
-        if ((users.get(name) ?? 0) > 0) {
-          throw new HypervisorError('ImageInUse', `a VM is being made from image ${name}`)
-        }
-        await hypervisor.removeImage(name)
-        await removeDurable(join(origins, `${name}.json`))
-        await rm(join(parts, name), { recursive: true, force: true })
-      }),
+    remove: (name, { hypervisor, signal }) => alone(name, signal, () => remove(name, hypervisor)),
   }
 }
 

@@ -7,9 +7,8 @@ import type { TaskParams } from '../../actors/contract/task.ts'
 import { HypervisorError } from '../hypervisor.ts'
 import { type Packed, pack } from '../images/pack.ts'
 import { publish } from '../images/publish.ts'
-import { guestQuestion } from './ask-guest.ts'
+import { shutDown } from './machine_shutdown.ts'
 import { findVm, lookAt, mayBegin, needVm, type TaskContext, type TaskHandler } from './task.ts'
-import { watchVm } from './watch.ts'
 
 type Params = TaskParams<'machine_create_image'>
 
@@ -20,6 +19,8 @@ interface Before {
   origin: string | null
 }
 
+/** A copy of a large disk takes so long, and is not broken off. */
+const copyLimitMs = 60 * 60_000
 /** For the guest's own agent to come up after a start, and for the script, ms. */
 const bootLimitMs = 5 * 60_000
 const scriptLimitMs = 30 * 60_000
@@ -34,7 +35,7 @@ export const machine_create_image: TaskHandler<'machine_create_image'> = {
     context.progress(40, 'copy_disk')
     const base = incremental && before.origin !== null ? { origin: before.origin } : {}
     await context.once('copied', () => hypervisor.captureImage(uuid, { name, ...base }))
-    if (script !== undefined) await restore(context, uuid)
+    if (script !== undefined) await restore(context, uuid, { force: false })
     context.progress(60, 'pack_image')
     const path = await images.partOf(name, context.taskId)
     // Without a service nothing else is made of it than the image in the pool.
@@ -52,20 +53,18 @@ export const machine_create_image: TaskHandler<'machine_create_image'> = {
     return { ...(await lookAt(context, uuid)), image: made }
   },
   undo: async (context, params) => {
-    const { hypervisor, images, signal } = context
+    const { hypervisor, images, signal, taskId } = context
     const name = params.manifest.uuid
     // A task that was refused has begun nothing: an image of that name is another's.
-    if ((await context.once<Before | null>('may_begin', () => null)) === null) {
-      return images.giveUp(name, context.taskId)
-    }
-    try {
-      // Also where the image stays, because somebody has made a VM from it meanwhile.
-      await images.remove(name, { hypervisor, signal })
-    } finally {
-      await images.giveUp(name, context.taskId)
-      await bringBack(context, params)
-    }
+    if ((await context.once<Before | null>('may_begin', () => null)) === null) return images.giveUp(name, taskId)
+    const failed = await bringBack(context, params).catch(error => error as HypervisorError)
+    // While the VM cannot be asked, its disk may still be copied: an image that was removed now would come back.
+    if (failed?.code === 'HypervisorUnavailable') throw failed
+    // Also where the image stays, because somebody has made a VM from it meanwhile.
+    await images.discard(name, taskId, { hypervisor, signal })
+    if (failed) throw failed
   },
+  undoLimitMs: copyLimitMs,
 }
 
 async function examine(context: TaskContext, { uuid, manifest, ...params }: Params): Promise<Before> {
@@ -102,37 +101,30 @@ async function prepare(context: TaskContext, { uuid, prepare_image_script: scrip
     if (exit_code === 0) return
     throw new HypervisorError('PrepareScriptFailed', `the script ended with ${exit_code ?? 'a signal'}: ${output}`)
   })
-  context.progress(30, 'shut_down')
-  await context.once('shut_down', async () => {
-    const deadline = now() + timings.stopTimeoutMs
-    const watch = watchVm(context, uuid)
-    try {
-      const press = guestQuestion(() => hypervisor.pressPowerButton(uuid))
-      do {
-        const end = Math.max(now(), Math.min(now() + timings.pressEveryMs, deadline))
-        await press(Math.max(timings.lookEveryMs, end - now()))
-        if (await watch.until(vm => vm?.state !== 'running', Math.max(0, end - now()))) return
-      } while (now() < deadline)
-    } finally {
-      watch.stop()
-    }
-    await hypervisor.powerOff(uuid, { graceful: false })
-  })
+  await context.once('shut_down', () => shutDown(context, uuid, timings.stopTimeoutMs, { from: 30, to: 35 }))
 }
 
-/** What a failed task left of the VM's preparation is taken back. */
+/** What a failed task left of the VM's preparation is taken back, in the VM's turn: whatever was still done to it has ended then. */
 async function bringBack(context: TaskContext, { uuid, prepare_image_script: script }: Params): Promise<void> {
   const { hypervisor } = context
-  if (script === undefined || !(await findVm(hypervisor, uuid))) return
-  const kept = (await hypervisor.listSnapshots(uuid)).some(one => one.name === snapshotOf(context))
-  if (kept) await restore(context, uuid)
+  if (!(await findVm(hypervisor, uuid))) return
+  if (script === undefined) return void (await hypervisor.pendingParts(uuid))
+  const name = snapshotOf(context)
+  const isKept = (await context.once<unknown>('kept', () => false)) !== false
+  // Nothing was done to a VM that was yet to be kept.
+  if (!isKept) return hypervisor.deleteSnapshot(uuid, name)
+  if ((await hypervisor.listSnapshots(uuid)).some(one => one.name === name))
+    await restore(context, uuid, { force: true })
 }
 
-/** The VM as it was before it was prepared. */
-async function restore(context: TaskContext, uuid: string): Promise<void> {
+/** The VM as it was before it was prepared. By force: a guest that hangs, or whose script still runs, is ended first. */
+async function restore(context: TaskContext, uuid: string, { force }: { force: boolean }): Promise<void> {
   const { hypervisor } = context
   context.progress(50, 'restore_vm')
-  await context.once('rolled_back', () => hypervisor.rollbackSnapshot(uuid, snapshotOf(context)))
+  await context.once('rolled_back', async () => {
+    if (force) await hypervisor.powerOff(uuid, { graceful: false })
+    await hypervisor.rollbackSnapshot(uuid, snapshotOf(context))
+  })
   await hypervisor.deleteSnapshot(uuid, snapshotOf(context))
 }
 

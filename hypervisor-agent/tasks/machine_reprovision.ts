@@ -22,7 +22,7 @@ export const machine_reprovision: TaskHandler<'machine_reprovision'> = {
     await context.once('stopped', async () => {
       await installs.forget(uuid)
       context.progress(30, 'stop')
-      if (runs) await shutDown(context, uuid, context.timings.stopTimeoutMs)
+      if (runs) await shutDown(context, uuid, context.timings.stopTimeoutMs, { from: 30, to: 65 })
     })
     context.progress(70, 'switch')
     await hypervisor.reshapeVm(uuid, wanted, { parts: changedParts(before, wanted) })

@@ -30,11 +30,16 @@ export const machine_shutdown: TaskHandler<'machine_shutdown'> = {
   },
 }
 
-/** Asks the guest to go off, and switches it off when it has not after so long. */
-export async function shutDown(context: TaskContext, uuid: string, waitMs: number): Promise<void> {
+/** Asks the guest to go off, and switches it off when it has not after so long. `share`: of the task's progress, percent. */
+export async function shutDown(
+  context: TaskContext,
+  uuid: string,
+  waitMs: number,
+  share = { from: 10, to: 90 },
+): Promise<void> {
   const { hypervisor, timings, now } = context
   const deadline = await context.once('deadline', () => now() + waitMs)
-  context.progress(10, 'acpi')
+  context.progress(share.from, 'acpi')
   const watch = watchVm(context, uuid)
   try {
     const press = guestQuestion(() => hypervisor.pressPowerButton(uuid))
@@ -46,6 +51,6 @@ export async function shutDown(context: TaskContext, uuid: string, waitMs: numbe
   } finally {
     watch.stop()
   }
-  context.progress(90, 'power_off')
+  context.progress(share.to, 'power_off')
   await hypervisor.powerOff(uuid, { graceful: false })
 }

@@ -52,6 +52,8 @@ export interface TaskHandler<N extends TaskName> {
   run(context: TaskContext, params: TaskParams<N>): Promise<TaskResult<N>>
   /** Takes back what a failed run did; may happen twice. */
   undo?(context: TaskContext, params: TaskParams<N>): Promise<void>
+  /** How long taking back may wait for what the hypervisor has still under way and does not break off; five minutes where it is not said. */
+  undoLimitMs?: number
 }
 
 export type TaskHandlers = { [N in TaskName]: TaskHandler<N> }

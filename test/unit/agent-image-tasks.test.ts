@@ -89,4 +89,43 @@ test('the name of an image that a cancelled task was yet to make is free again',
     assert.equal(parts(node), [])
   }))
 
+test('cancelled while its disk is still copied, it waits for that, and leaves neither image nor a prepared VM', async () => {
+  const node = await simulatedNode()
+  let lateMs = 0
+  const agent = await node.agent({ now: () => Date.now() + lateMs, retryMs: 5 })
+  try {
+    const wanted = await vmToKeep(node, 'installed')
+    const uuid = String(wanted.params['uuid'])
+    const { faults, world } = node.hypervisor
+    world.setGuestAgent(uuid, true)
+    await node.hypervisor.startVm(uuid)
+    world.write(uuid, { memory: 'counted to 7' })
+    const release = faults.add({ call: 'captureImage', when: 'before', hang: true })
+    // As libvirt says it of a VM whose earlier call has not come back.
+    const busy = (['pendingParts', 'rollbackSnapshot', 'deleteSnapshot'] as const).map(call =>
+      faults.add({ call, fail: 'HypervisorUnavailable' }),
+    )
+    await agent.executor.accept({ ...wanted, params: { ...wanted.params, prepare_image_script: 'rm keys' } })
+    await atStep(node, wanted.id, 'copy_disk')
+    agent.executor.cancel(wanted.id)
+    await eventually(() => world.guest(uuid)?.state === 'stopped', { what: 'the guest being ended' })
+    lateMs = 30 * 60_000
+    release()
+    await eventually(async () => (await node.hypervisor.listImages()).some(image => image.name === name), {
+      what: 'the copy that nobody wants any more',
+    })
+    for (const end of busy) end()
+    assert.equal((await node.owner.end(wanted.id)).error, { code: 'TaskCancelled', message: 'The task was cancelled' })
+    assert.equal([await node.hypervisor.listImages(), await node.hypervisor.listSnapshots(uuid)], [[], []])
+    assert.equal(
+      [world.guest(uuid)?.state, world.content(uuid)],
+      ['running', { disk: 'installed', memory: 'counted to 7' }],
+    )
+    assert.equal(parts(node), [])
+  } finally {
+    await agent.kill()
+    await node.remove()
+  }
+})
+
 test.run()

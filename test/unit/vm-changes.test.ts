@@ -98,6 +98,28 @@ for (const [task, params] of Object.entries(tasks) as [keyof typeof tasks, objec
   )
 }
 
+test('a change that can neither be made nor taken back says both, so that somebody looks', async () => {
+  await changing(async (node, uuid) => {
+    const agent = await node.agent()
+    const { faults } = node.hypervisor
+    faults.add({ call: 'resizeDisk', uuid, fail: 'HypervisorError', times: 1 })
+    const wanted = offer('machine_update', {
+      uuid,
+      changes: { alias: 'x', update_disks: changes.update_disks },
+      ignored: [],
+    })
+    faults.add({ call: 'sweepVolumes', uuid, fail: 'InsufficientStorage', times: 1 })
+    await agent.executor.accept(wanted)
+    const { error } = await node.owner.end(wanted.id)
+    assert.is(error?.code, 'HypervisorError')
+    assert.match(
+      error?.message ?? '',
+      /resizeDisk was told to fail; what was begun could not be taken back: sweepVolumes/,
+    )
+    await agent.kill()
+  })
+})
+
 test('a change is decided before anything is touched: names, sizes and addresses are checked together', async () => {
   await changing(async (node, uuid) => {
     const before = await node.hypervisor.shapeOf(uuid)
