@@ -39,7 +39,10 @@ export const imageSource = {
   format: v.optional(ImageFormat),
 }
 
-/** An image of a node's pool. `size` is what its disk holds, bytes; digests and `source` are of the file it was fetched as, where Muster did. */
+/**
+ * An image of a node's pool. `size` is what its disk holds, bytes; digests and `source` (its address without query and credentials) are of
+ * the file it was fetched as, where Muster did.
+ */
 export const Image = v.looseObject({
   uuid: ImageName,
   name: ImageName,

@@ -11,7 +11,7 @@ import { DIGESTS, type Digests } from '../../actors/contract/image.ts'
 import { pause } from '../abort.ts'
 import { makeFolder, readIfThere, writeDurable } from '../durable-file.ts'
 import { HypervisorError } from '../hypervisor.ts'
-import { FetchError, type Fetcher } from '../install/fetch.ts'
+import { FetchError, type Fetcher, shownUrl } from '../install/fetch.ts'
 
 export interface Wanted {
   url: string
@@ -68,7 +68,10 @@ export async function download(web: Fetcher, wanted: Wanted, options: DownloadOp
     if (!differs) return path
     await startAnew(identity)
     if (!isPatched || tries > 1)
-      throw new HypervisorError('ImageChecksumMismatch', `${wanted.url} is not what was asked for: ${differs}`)
+      throw new HypervisorError(
+        'ImageChecksumMismatch',
+        `${shownUrl(wanted.url)} is not what was asked for: ${differs}`,
+      )
   }
 
   /** Until the server has no more to give. Answers whether the file was put together from several answers. */
@@ -97,9 +100,9 @@ export async function download(web: Fetcher, wanted: Wanted, options: DownloadOp
     const rest = await web.rest(wanted.url, { from: before, signal, ...(version && before > 0 ? { version } : {}) })
     if (rest.whole) return
     const from = rest.from === before ? before : 0
-    if (rest.from !== from) throw new FetchError(`${wanted.url} answers with a part nobody asked for`)
+    if (rest.from !== from) throw new FetchError(`${shownUrl(wanted.url)} answers with a part nobody asked for`)
     if ((rest.size ?? 0) > maxBytes) {
-      throw new FetchError(`${wanted.url} has ${rest.size} bytes, more than the ${maxBytes} allowed`)
+      throw new FetchError(`${shownUrl(wanted.url)} has ${rest.size} bytes, more than the ${maxBytes} allowed`)
     }
     if (rest.version !== version || rest.size !== note?.size) {
       const { version, size } = rest
@@ -172,5 +175,7 @@ async function difference(
 /** A full disk in Muster's words. */
 function onDisk(error: unknown, url: string): unknown {
   if ((error as NodeJS.ErrnoException)?.code !== 'ENOSPC') return error
-  return new HypervisorError('InsufficientStorage', `there is no room for ${url} in the state folder`, { cause: error })
+  return new HypervisorError('InsufficientStorage', `there is no room for ${shownUrl(url)} in the state folder`, {
+    cause: error,
+  })
 }

@@ -16,7 +16,7 @@ import {
 import { untilAborted } from '../abort.ts'
 import { makeFolder, readIfThere, removeDurable, writeDurable } from '../durable-file.ts'
 import { type Hypervisor, HypervisorError } from '../hypervisor.ts'
-import type { Fetcher } from '../install/fetch.ts'
+import { type Fetcher, shownUrl } from '../install/fetch.ts'
 import { download } from './download.ts'
 import { manifestOf, sourceOf } from './image-service.ts'
 import { examine, unpack } from './unpack.ts'
@@ -83,7 +83,11 @@ export interface ImagesOptions {
 
 const Origin = v.object({
   name: v.string(),
-  source: v.string(),
+  /** As it is shown, also of an image whose address was kept whole once. */
+  source: v.pipe(
+    v.string(),
+    v.transform(source => shownUrl(source)),
+  ),
   created: v.string(),
   ...digests,
   /** Of an image that was made here. */
@@ -210,7 +214,7 @@ export async function openImages(options: ImagesOptions): Promise<Images> {
   }
 
   async function remember(name: string, { url, digests }: ImageSource): Promise<void> {
-    await keep(name, { name, source: url, created: new Date().toISOString(), ...digests })
+    await keep(name, { name, source: shownUrl(url), created: new Date().toISOString(), ...digests })
   }
 
   /** The task that makes an image of this name. */

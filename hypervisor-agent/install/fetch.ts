@@ -54,7 +54,16 @@ export class FetchError extends HypervisorError {
 const absent = new Set([403, 404, 410])
 const redirecting = new Set([301, 302, 303, 307, 308])
 
-/** All failures are InstallSourceInvalid and name the address. */
+/** An address as it is shown and kept: without query and credentials, which may be what opens it. */
+export function shownUrl(address: string | URL): string {
+  const text = String(address)
+  if (!URL.canParse(text)) return text
+  const url = new URL(text)
+  Object.assign(url, { username: '', password: '', search: '', hash: '' })
+  return url.href
+}
+
+/** All failures are InstallSourceInvalid and name the address, as it is shown. */
 export function fetcher({
   allowedHosts,
   setting = 'INSTALL_ALLOW',
@@ -62,10 +71,11 @@ export function fetcher({
   redirects = 5,
 }: FetchOptions = {}): Fetcher {
   function check(url: URL, from: URL | undefined): void {
-    if (url.protocol !== 'http:' && url.protocol !== 'https:') throw invalid(`${url.href} is neither http nor https`)
+    if (url.protocol !== 'http:' && url.protocol !== 'https:')
+      throw invalid(`${shownUrl(url)} is neither http nor https`)
     if (url.username || url.password) throw invalid('an install location must not carry a password')
     if (from?.protocol === 'https:' && url.protocol === 'http:') {
-      throw invalid(`${from.href} leads from https to http: ${url.href}`)
+      throw invalid(`${shownUrl(from)} leads from https to http: ${shownUrl(url)}`)
     }
     if (allowedHosts && !allowedHosts.includes(url.hostname)) {
       throw invalid(`fetching from ${url.hostname} is not allowed on this server (${setting})`)
@@ -80,7 +90,7 @@ export function fetcher({
       return await fetch(url, { redirect: 'manual', headers, signal: slow.signal })
     } catch (error) {
       signal.throwIfAborted()
-      throw invalid(`${url.href} cannot be fetched: ${reasonOf(error)}`, { cause: error, transient: true })
+      throw invalid(`${shownUrl(url)} cannot be fetched: ${reasonOf(error)}`, { cause: error, transient: true })
     } finally {
       clearTimeout(timer)
       slow.release()
@@ -106,23 +116,23 @@ export function fetcher({
   /** The pieces of a body, no more than `maxBytes` and none later than `idleMs` after the one before. */
   async function* pieces(response: Response, maxBytes: number, signal: AbortSignal): AsyncGenerator<Uint8Array> {
     const said = Number(response.headers.get('content-length') ?? 0)
-    if (said > maxBytes) throw invalid(`${response.url} has ${said} bytes, more than the ${maxBytes} allowed`)
+    if (said > maxBytes) throw invalid(`${shownUrl(response.url)} has ${said} bytes, more than the ${maxBytes} allowed`)
     const reader = response.body?.getReader()
     if (!reader) return
     let seen = 0
     try {
       for (;;) {
-        const silent = () => invalid(`${response.url} went silent for ${idleMs} ms`, { transient: true })
+        const silent = () => invalid(`${shownUrl(response.url)} went silent for ${idleMs} ms`, { transient: true })
         const piece = await within(idleMs, signal, silent, () => reader.read())
         if (piece.done) return
         seen += piece.value.length
-        if (seen > maxBytes) throw invalid(`${response.url} has more than the ${maxBytes} bytes allowed`)
+        if (seen > maxBytes) throw invalid(`${shownUrl(response.url)} has more than the ${maxBytes} bytes allowed`)
         yield piece.value
       }
     } catch (error) {
       signal.throwIfAborted()
       if (error instanceof HypervisorError) throw error
-      throw invalid(`${response.url} broke off: ${reasonOf(error)}`, { cause: error, transient: true })
+      throw invalid(`${shownUrl(response.url)} broke off: ${reasonOf(error)}`, { cause: error, transient: true })
     } finally {
       // A reader that failed rejects its cancel with the same error, which is known already.
       reader.cancel().catch(() => {})
@@ -188,7 +198,7 @@ export function fetcher({
       const digest = hash.digest('hex')
       if (sha256 !== undefined && digest !== sha256) {
         await rm(beside, { force: true })
-        throw invalid(`${url} is not what its tree says: SHA-256 is ${digest}, not ${sha256}`)
+        throw invalid(`${shownUrl(url)} is not what its tree says: SHA-256 is ${digest}, not ${sha256}`)
       }
       await rename(beside, path)
     },
@@ -200,7 +210,7 @@ async function* nothing(): AsyncGenerator<Uint8Array> {}
 async function needOk(response: Response, url: string): Promise<void> {
   if (response.ok) return
   await response.body?.cancel()
-  throw invalid(`${url} answers ${response.status}`, { transient: response.status >= 500 })
+  throw invalid(`${shownUrl(url)} answers ${response.status}`, { transient: response.status >= 500 })
 }
 
 function parse(target: string, base: URL): URL {

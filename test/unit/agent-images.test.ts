@@ -1,7 +1,7 @@
 /** Images fetched from a local HTTP server: whole or not at all, once for all who want them, and on from where a crash left them. */
 import { execFileSync } from 'node:child_process'
 import { randomBytes, randomUUID } from 'node:crypto'
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import * as assert from 'uvu/assert'
@@ -86,6 +86,29 @@ test('an image is fetched, checked, put into the pool, and shown with where it c
     assert.is(shown['source'], params.url)
     assert.is(shown['used_by'], 0)
     assert.equal(partsOf(node), [], 'nothing is left of the download')
+  }))
+
+test('what opens an address is neither shown nor told, also of an image that was fetched before that was so', () =>
+  withNode(async ({ node, run }) => {
+    const content = randomBytes(1000)
+    web.files.set('/signed?key=secret', { content })
+    const { sha256 } = digestsOf(content)
+    const params = { image_uuid: 'signed', url: `${web.url}/signed?key=secret#part`, sha256 }
+    const wrong = await run('image_ensure_present', { ...params, sha256: '0'.repeat(64) })
+    failedWith(wrong, 'ImageChecksumMismatch', /\/signed is not what was asked for/)
+    failedWith(
+      await run('image_ensure_present', { ...params, url: `${web.url}/signed?key=secrets` }),
+      'ImageSourceInvalid',
+      /signed/,
+    )
+    assert.is((await run('image_ensure_present', params)).status, 'complete')
+    const shown = async () => ((await run('image_get', { uuid: 'signed' })).result as { source: string }).source
+    assert.is(await shown(), `${web.url}/signed`)
+    const file = join(node.stateDir, 'images', 'signed.json')
+    assert.not.match(readFileSync(file, 'utf8'), /secret/)
+    writeFileSync(file, readFileSync(file, 'utf8').replace('/signed', '/signed?key=secret'))
+    assert.is(await shown(), `${web.url}/signed`)
+    assert.not.match(JSON.stringify(node.owner.reports), /secret/)
   }))
 
 test('twice equals once: an image that is there is not fetched again', () =>
