@@ -2,12 +2,15 @@
 // from its new place. An agent that is killed in the middle, on either side, leaves it running on exactly one of the two.
 import { equal, match, ok } from 'uvu/assert'
 import { eventually } from '../eventually.ts'
+import { freePorts } from '../nats.ts'
 import type { GuestConsole } from './lab/console.ts'
 import { type SecondNode, startSecondNode } from './lab/second-node.ts'
 import { createGuest } from './lab/stories.ts'
 import { systemSuite } from './lab/suite.ts'
 
-const { test, lab, muster } = await systemSuite('migrating running VMs', { muster: true })
+const [streamPort] = await freePorts(1)
+const env = { STREAM_PORT: String(streamPort) }
+const { test, lab, muster } = await systemSuite('migrating running VMs', { muster: true, env })
 let second: SecondNode
 let uuid = ''
 let neighbour: GuestConsole

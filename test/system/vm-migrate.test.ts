@@ -1,12 +1,15 @@
 // A guest that goes from one libvirtd to another: its disks arrive as they were, it boots there with its NIC on its VLAN, and an agent that is
 // killed in the middle leaves it running on exactly one of the two.
-import { equal, match, ok } from 'uvu/assert'
+import { equal, match, not, ok } from 'uvu/assert'
 import { eventually } from '../eventually.ts'
+import { freePorts } from '../nats.ts'
 import { type SecondNode, startSecondNode } from './lab/second-node.ts'
 import { createGuest } from './lab/stories.ts'
 import { systemSuite } from './lab/suite.ts'
 
-const { test, lab, muster } = await systemSuite('migrating VMs', { muster: true })
+const [streamPort] = await freePorts(1)
+const env = { STREAM_PORT: String(streamPort) }
+const { test, lab, muster } = await systemSuite('migrating VMs', { muster: true, env })
 let second: SecondNode
 let uuid = ''
 let digest = ''
@@ -46,7 +49,8 @@ test('a running guest moves to another libvirtd with its disks, its address and 
   await after.sees(/MUSTER-GUEST ready/)
   equal((await after.sees(/NIC eth0 mac=(\S+)/))[1], mac)
   equal(await hash(after), digest)
-  ok((await lab().ports()).some(({ tag }) => tag === 10))
+  ok((await second.ports()).some(({ tag }) => tag === 10))
+  not.ok((await lab().ports()).some(({ tag }) => tag === 10))
   equal(
     await lab()
       .leftovers()

@@ -175,8 +175,11 @@ async function virsh(...args: string[]): Promise<string> {
   return command('virsh', ['-q', '-c', uri, ...args])
 }
 
-async function ports(): Promise<Port[]> {
-  const text = await command('ovs-vsctl', ['--timeout=10', '--format=json', '--columns=name,tag', 'list', 'port'])
+const ports = () => portsOf((...args) => command('ovs-vsctl', args))
+
+/** `vsctl` asks the Open vSwitch whose they are. */
+export async function portsOf(vsctl: (...args: string[]) => Promise<string>): Promise<Port[]> {
+  const text = await vsctl('--timeout=10', '--format=json', '--columns=name,tag', 'list', 'port')
   const rows = (JSON.parse(text) as { data: [string, number | unknown[]][] }).data
   return rows
     .map(([name, tag]) => ({ name, tag: typeof tag === 'number' ? tag : null }))
