@@ -69,7 +69,7 @@ export async function rollbackSnapshot(
   if (isRunning && !(await domain.isActive())) await checkStart(domain)
   const before = readDomain(await domain.getXml({ inactive: true }))
   try {
-    await snapshot.revert({}, snapshotDeadline)
+    await inTurn(() => snapshot.revert({}, snapshotDeadline))
   } catch (error) {
     // It says so where the machine would be another one for the memory: that is what was asked for.
     if (!isLibvirtError(error, 'SNAPSHOT_REVERT_RISKY')) throw error
@@ -89,7 +89,7 @@ export async function rollbackSnapshot(
 export async function deleteSnapshot(domain: Domain, name: string): Promise<void> {
   const snapshot = await find(domain, name)
   if (!snapshot) return removeRemains(domain, name)
-  await snapshot.delete({}, snapshotDeadline)
+  await inTurn(() => snapshot.delete({}, snapshotDeadline))
 }
 
 async function known(snapshot: DomainSnapshot): Promise<KnownSnapshot | undefined> {
@@ -145,6 +145,21 @@ async function goesOn(domain: Domain, withinMs = 0): Promise<void> {
     } catch (error) {
       if (performance.now() >= end) throw error
       await new Promise(resolve => setTimeout(resolve, askEveryMs))
+    }
+  }
+}
+
+/**
+ * libvirt lets a call wait 30 s for the one before it, and goes on with one whose agent has died: what waits for a snapshot that is still
+ * taken, rolled back or deleted is asked again. A call that waits for anything else, as a guest that hangs, fails.
+ */
+async function inTurn(call: () => Promise<void>): Promise<void> {
+  for (const end = performance.now() + snapshotDeadline.deadlineMs; ; ) {
+    try {
+      return await call()
+    } catch (error) {
+      const isWaiting = isLibvirtError(error, 'OPERATION_TIMEOUT') && /\(held by [^)]*Snapshot/.test(error.message)
+      if (!isWaiting || performance.now() >= end) throw error
     }
   }
 }
