@@ -64,8 +64,10 @@ export async function rollbackSnapshot(
   checkStart: (domain: Domain) => Promise<void>,
 ): Promise<void> {
   const snapshot = await find(domain, name)
-  if (!snapshot) throw new HypervisorError('SnapshotNotFound', `the VM ${domain.uuid} has no snapshot ${name}`)
-  const { isRunning } = readSnapshot(await snapshot.getXml())
+  const read = snapshot && readSnapshot(await snapshot.getXml())
+  if (!snapshot || !read || isOnlyTold(read))
+    throw new HypervisorError('SnapshotNotFound', `the VM ${domain.uuid} has no snapshot ${name}`)
+  const { isRunning } = read
   if (isRunning && !(await domain.isActive())) await checkStart(domain)
   const before = readDomain(await domain.getXml({ inactive: true }))
   try {
@@ -96,6 +98,7 @@ async function known(snapshot: DomainSnapshot): Promise<KnownSnapshot | undefine
   try {
     const [read, current] = [readSnapshot(await snapshot.getXml()), await snapshot.isCurrent()]
     const note = noteOf(read)
+    if (isOnlyTold(read)) return undefined
     return {
       name: read.name,
       created_at: new Date(read.createdAtS * 1000).toISOString(),
@@ -124,13 +127,15 @@ async function find(domain: Domain, name: string): Promise<DomainSnapshot | unde
 
 /**
  * Removes from the disks what libvirt does not know: a libvirtd that dies between the disks and its own note leaves such. It is told of
- * a snapshot by this name, whether or not the disks have one, and asked to delete it.
+ * a snapshot by this name, whether or not the disks have one, and asked to delete it. Left by a death in between it is none.
  */
 async function removeRemains(domain: Domain, name: string): Promise<void> {
   const told = `<domainsnapshot>${xml`<name>${name}</name>`.text}<state>shutoff</state><creationTime>0</creationTime>${await domain.getXml({ inactive: true })}</domainsnapshot>`
   const remains = await domain.createSnapshot(told, { redefine: true })
   await remains.delete({}, snapshotDeadline)
 }
+
+const isOnlyTold = ({ createdAtS, description }: ReadSnapshot) => createdAtS === 0 && description === undefined
 
 /**
  * A guest is paused while it is saved; one that a fault left so goes on. While libvirt still saves it, it refuses to let it go on: within

@@ -51,6 +51,23 @@ const cases: Case[] = [
   },
   {
     task: 'machine_create_snapshot',
+    claim:
+      'what an agent told libvirt before it died, to remove what the disks may hold, is no snapshot and in nobody’s way',
+    params: { snapshot_name: name },
+    prepare: async uuid => {
+      const domain = await keeper.lookupDomainByUuid(uuid)
+      const told = `<name>${name}</name><state>shutoff</state><creationTime>0</creationTime>`
+      const definition = await domain.getXml({ inactive: true })
+      await domain.createSnapshot(`<domainsnapshot>${told}${definition}</domainsnapshot>`, { redefine: true })
+      assert.equal(await snapshots(uuid), [])
+    },
+    check: async uuid => {
+      assert.equal(await snapshots(uuid), [name])
+      assert.is(await state(uuid), 'running')
+    },
+  },
+  {
+    task: 'machine_create_snapshot',
     claim: 'a snapshot under a name in use leaves that one',
     params: { snapshot_name: name },
     prepare: uuid => take(uuid, name),
