@@ -42,6 +42,11 @@ export function simulatedZfs({ pool = 'zones' }: { pool?: string } = {}): Zfs {
       const found: [string, Record<string, string>][] = dataset === undefined ? [...known] : [[dataset, need(dataset)]]
       return Object.fromEntries(found.map(([name, own]) => [name, of(own)]))
     },
+    ownProperties: async (dataset, names) => {
+      const own = need(dataset)
+      const set = names.filter(name => name in own && !readonly.has(name))
+      return Object.fromEntries(set.map(name => [name, own[name] ?? '-']))
+    },
     pools: async () => {
       const size = String(sizeBytes)
       return [{ name: pool, size, allocated: '0', free: size, cap: '0%', health: 'ONLINE' }]
@@ -62,7 +67,10 @@ export function simulatedZfs({ pool = 'zones' }: { pool?: string } = {}): Zfs {
       need(name)
     },
     set: async (dataset, properties) => {
-      Object.assign(need(dataset), properties)
+      const found = need(dataset)
+      const fixed = Object.keys(properties).find(name => readonly.has(name))
+      if (fixed) throw new HypervisorError('ZfsFailed', `cannot set property for '${dataset}': '${fixed}' is readonly`)
+      Object.assign(found, properties)
     },
     unset: async (dataset, property) => {
       delete need(dataset)[property]
@@ -77,4 +85,5 @@ export function simulatedZfs({ pool = 'zones' }: { pool?: string } = {}): Zfs {
   }
 }
 
+const readonly = new Set(['type', 'used', 'available', 'referenced'])
 const sizeBytes = 64 * 2 ** 30

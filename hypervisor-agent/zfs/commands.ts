@@ -37,6 +37,10 @@ export function zfsCommands({ env, limitMs = 50_000 }: { env?: NodeJS.ProcessEnv
       return rows(found).filter(row => row.type === 'snapshot')
     },
     properties,
+    ownProperties: async (dataset, names) => {
+      const args = ['get', '-H', '-p', '-s', 'local', '-o', 'name,property,value', names.join(','), dataset]
+      return byName(await run('zfs', args, `get properties of ${dataset}`))[dataset] ?? {}
+    },
     pools: async () => {
       const text = await run('zpool', ['list', '-H', '-o', 'name,size,allocated,free,capacity,health'], 'list pools')
       return lines(text).map(

@@ -7,6 +7,8 @@ export interface Zfs {
   snapshots(dataset: string): Promise<ZfsRow[]>
   /** By dataset (snapshots too where none is named); all properties where none is named. */
   properties(dataset: string | undefined, names: readonly string[]): Promise<Record<string, Record<string, string>>>
+  /** Those of these properties that were set on the dataset itself, and not inherited. */
+  ownProperties(dataset: string, names: readonly string[]): Promise<Record<string, string>>
   pools(): Promise<ZpoolRow[]>
   create(dataset: string): Promise<void>
   snapshot(name: string): Promise<void>

@@ -97,6 +97,24 @@ test('bytes written before a snapshot are back after rollback', async () => {
   assert.is(await inside('cat', [join(mountpoint, 'file')]), 'before')
 })
 
+test('of properties of which one cannot be set none is set, and what was inherited is inherited again', async () => {
+  const dataset = `${pool}/whole`
+  await zfs.create(dataset)
+  await zfs.set(pool, { 'muster:below': 'of the pool', compression: 'on' })
+  await zfs.set(dataset, { 'muster:own': 'own' })
+  const properties = { 'muster:own': 'x', 'muster:below': 'x', compression: 'gzip', quota: '32M', used: '1' }
+  const path = `/servers/${muster.servers[0]!}/datasets/${encodeURIComponent(dataset)}/properties`
+  const { status, body } = await gateway.ask('POST', path, { body: { properties } })
+  assert.is(status, 500, JSON.stringify(body))
+  assert.match(body.message, /readonly/)
+  assert.not.match(body.message, /taken back/)
+  const names = Object.keys(properties).filter(name => name !== 'used')
+  const now = (await zfs.properties(dataset, names))[dataset]
+  assert.equal(now, { 'muster:own': 'own', 'muster:below': 'of the pool', compression: 'on', quota: '0' })
+  const own = await zfs.ownProperties(dataset, names)
+  assert.equal([own['muster:own'], own['muster:below'], own['compression']], ['own', undefined, undefined])
+})
+
 test('a property that is unset is as if it had never been set', async () => {
   await zfs.set(pool, { 'muster:brief': 'x' })
   await zfs.unset(pool, 'muster:brief')

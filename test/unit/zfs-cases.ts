@@ -73,6 +73,17 @@ export const ZFS_CASES: Case[] = [
     check: async scene => assert.equal([await property(scene, 'a:a'), await property(scene, 'c:c')], ['new', 'x']),
   },
   {
+    task: 'zfs_set_properties',
+    name: 'sets none where one cannot be set',
+    prepare,
+    params: () => ({ dataset: 'zones/b', properties: { 'a:a': 'new', 'c:c': 'x', used: '1', 'd:d': 'x' } }),
+    failure: 'ZfsFailed',
+    check: async scene => {
+      const now = await Promise.all(['a:a', 'c:c', 'd:d'].map(name => property(scene, name)))
+      assert.equal(now, ['old', '-', '-'])
+    },
+  },
+  {
     task: 'zfs_destroy_dataset',
     name: 'destroys a snapshot',
     prepare,
