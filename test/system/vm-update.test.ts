@@ -31,6 +31,8 @@ async function ping(from: Guest, to: Guest): Promise<string> {
 // biome-ignore lint/suspicious/noExplicitAny: what VmLoad and a task's end say is looked into as it is
 const load = async (name: Guest): Promise<any> =>
   (await muster().request('GET', `/servers/${muster().serverUuid}/vms/${uuids[name]}`)).body
+const drift = async () =>
+  (await muster().request('GET', `/servers/${muster().serverUuid}/drift`)).body.drift as unknown[]
 // biome-ignore lint/suspicious/noExplicitAny: as above
 async function changed(verb: string, body: object): Promise<any> {
   const task = await muster().completed(await act(muster(), uuids['a'] ?? '', verb, body))
@@ -78,6 +80,40 @@ test('a NIC comes and goes while the guest runs', async () => {
   equal((await load('a')).nics.length, 1)
 })
 
+test('an agent that is killed in the middle of an update ends it whole, and nothing of it twice', async () => {
+  const mac = '52:54:00:4d:55:02'
+  const disks = async () => (await lab().leftovers()).filter(one => one.includes(`${uuids['a']}-disk`)).length
+  const before = await disks()
+  /** The guest does not give memory back, which is waited for: the definition is switched then, and the guest has nothing yet. */
+  const killed = async (body: object, isSwitched: (definition: string) => boolean) => {
+    const answer = await act(muster(), uuids['a'] ?? '', 'update', body)
+    await eventually(async () => isSwitched(await lab().virsh('dumpxml', uuids['a'] ?? '', '--inactive')), {
+      withinMs: 30_000,
+      everyMs: 20,
+      what: 'the definition being switched',
+    })
+    await muster().killAgent()
+    equal((await muster().request('GET', `/tasks/${answer.body.id}`)).body.status, 'active')
+    const task = await muster().completed(answer)
+    return (task as unknown as { history: { event: { applied: object } }[] }).history.at(-1)?.event.applied
+  }
+  const nic = { mac, bridge: lab().bridge, vlan_id: 20 }
+  const given = { ram: 88, add_disks: [{ size: 16 }], add_nics: [nic], set_tags: { killed: 1 } }
+  const devices = { 'disks.sdc': 'live', [`nics.${mac}`]: 'live' }
+  equal(await killed(given, definition => definition.includes(mac)), { ram: 'next_boot', tags: 'live', ...devices })
+  await eventually(async () => (await sh('a', 'cat /sys/class/net/eth1/address')) === mac, { withinMs: 20_000 })
+  // This guest looks for new disks when it is told to (scsi_mod.scan=manual).
+  await sh('a', 'echo - - - > /sys/class/scsi_host/host0/scan')
+  await eventually(async () => (await sh('a', 'cat /sys/block/sdc/size')) === String(16 * 2048), { withinMs: 20_000 })
+  equal(await disks(), before + 1)
+  const taken = { ram: 80, remove_disks: ['sdc'], remove_nics: [mac] }
+  equal(await killed(taken, definition => !definition.includes(mac)), { ram: 'next_boot', ...devices })
+  await eventually(async () => !(await sh('a', 'ls /sys/class/net')).includes('eth1'), { withinMs: 20_000 })
+  equal(await disks(), before)
+  await changed('update', { ram: 160 })
+  equal(await drift(), [])
+})
+
 test('a disk that would shrink is refused, and so is all that came with it', async () => {
   const answer = await act(muster(), uuids['a'] ?? '', 'update', {
     alias: 'never',
@@ -87,6 +123,19 @@ test('a disk that would shrink is refused, and so is all that came with it', asy
   equal([task.status, task.error?.code], ['failure', 'InvalidArgument'])
   match(task.error?.message ?? '', /cannot shrink/)
   equal((await load('a')).alias, 'changed')
+})
+
+test('an overlay that a backup has put over a disk keeps the disk below it, whatever is updated', async () => {
+  const { path } = (await load('b')).disks[0]
+  const overlay = `${path}.overlay`
+  const xml = ['--diskspec', `sda,file=${overlay}`, '--disk-only', '--no-metadata', '--atomic']
+  await lab().virsh('snapshot-create-as', uuids['b'] ?? '', 'backup', ...xml)
+  ok((await lab().virsh('domblklist', uuids['b'] ?? '')).includes(overlay))
+  await muster().completed(await act(muster(), uuids['b'] ?? '', 'update', { alias: 'backed-up' }))
+  ok((await stat(path)).isFile(), 'what the overlay stands on is there')
+  const boots = await (await consoleOf('b')).count(/MUSTER-GUEST ready/)
+  await muster().completed(await act(muster(), uuids['b'] ?? '', 'reboot', { force: true }))
+  await (await consoleOf('b')).sees(/MUSTER-GUEST ready/, { times: boots + 1 })
 })
 
 test('after VmReboot the guest has the memory, its disk and its VLAN', async () => {
@@ -137,11 +186,12 @@ test('reprovisioned, with the agent killed in the middle, it has the other image
   )
 })
 
-test('NICs of all VMs on one VLAN move together', async () => {
+test('NICs of all VMs on one VLAN move together, once, although the agent is killed on the way', async () => {
   const answer = await muster().request('POST', `/servers/${muster().serverUuid}/vms/nics/update`, {
     original_network: { bridge: lab().bridge, vlan_id: 20 },
     networks: [{ uuid: randomUUID(), vlan_id: 30 }],
   })
+  await muster().killAgent()
   const task = (await muster().completed(answer)) as unknown as { history: { event: { vms: { uuid: string }[] } }[] }
   const moved = task.history
     .at(-1)
@@ -150,10 +200,13 @@ test('NICs of all VMs on one VLAN move together', async () => {
   equal(moved, [uuids['a'], uuids['c']].sort())
   equal((await lab().ports()).map(port => port.tag).sort(), [10, 30, 30])
   equal(await ping('a', 'c'), 'OK')
+  equal([await ping('a', 'b'), await drift()], ['FAIL', []])
 })
 
 test('nothing of these VMs is left behind', async () => {
   await Promise.all(Object.values(uuids).map(async uuid => muster().completed(await destroy(muster(), uuid))))
+  await lab().virsh('pool-refresh', lab().pool)
+  await lab().virsh('vol-delete', `${uuids['b']}-disk0.qcow2.overlay`, '--pool', lab().pool)
   await lab().virsh('vol-delete', otherImage, '--pool', lab().pool)
   equal(await lab().leftovers(), [])
 })

@@ -31,6 +31,8 @@ export interface Muster {
   agentPid(): Promise<number>
   /** kill -9; resolves when it is gone. The supervisor starts another one half a second later. */
   killAgent(): Promise<void>
+  /** kill -9 once the task of this answer is at that step; throws where it had ended before. */
+  killAgentAt(answer: Answer, step: string): Promise<void>
   /** No agent runs while `body` does: it is killed, and the supervisor held from starting another. */
   withoutAgent(body: () => Promise<void>): Promise<void>
   /** Everything is stopped in order, and started again on the same data. */
@@ -41,6 +43,7 @@ export interface Muster {
 export interface Task {
   id: string
   status: 'active' | 'complete' | 'failure'
+  step?: string
   error?: { code: string; message: string }
 }
 
@@ -99,6 +102,19 @@ export async function startMuster({ dataDir, env: settings }: MusterOptions): Pr
     },
     agentPid,
     killAgent,
+    async killAgentAt(answer, step) {
+      const path = `/tasks/${answer.body.id}`
+      const task = () => request('GET', path).then(({ body }) => body as Task)
+      const seen = await eventually(() => task().then(now => (now.status !== 'active' || now.step === step) && now), {
+        everyMs: 5,
+        withinMs: 60_000,
+        what: `the step ${step}`,
+      })
+      if (seen && seen.status !== 'active') throw new Error(`it ended before it was killed: ${JSON.stringify(seen)}`)
+      await killAgent()
+      const { status } = await task()
+      if (status !== 'active') throw new Error(`it was ${status} when its agent was killed`)
+    },
     async withoutAgent(body) {
       running.child.kill('SIGSTOP')
       try {
