@@ -76,11 +76,37 @@ test('bytes written before a snapshot are back after rollback, and the memory go
 
 test('an agent killed while it takes a snapshot comes back to one snapshot, and the guest runs on', async () => {
   const answer = await snapshot(uuid, 'killed')
-  await muster().killAgent()
+  await muster().killAgentAt(answer, 'snapshot')
   await muster().completed(answer)
   equal(await domstate(uuid), 'running')
   equal((await list(uuid)).map(one => one.name).sort(), ['killed', 'running'])
   equal(await inside(uuid), ['killed', 'running'])
+})
+
+test('an agent killed while it rolls back ends that: the bytes of then are there, and the guest goes on', async () => {
+  const console = await lab().console(uuid)
+  const boots = await console.count(/MUSTER-GUEST ready/)
+  await console.ask(
+    `sh for d in sda sdb; do echo later | dd of=/dev/$d bs=512 seek=${mark} conv=sync; done; sync; echo wrote`,
+    /SH .*wrote/,
+  )
+  const answer = await rollback(uuid, 'running')
+  await muster().killAgentAt(answer, 'rollback')
+  await muster().completed(answer)
+  equal(await domstate(uuid), 'running')
+  console.close()
+  await console.ask(`sh for d in sda sdb; do ${readMark}; done; echo read`, /SH before before read/)
+  equal(await console.count(/MUSTER-GUEST ready/), boots, 'the guest has not booted again')
+  equal((await list(uuid)).map(one => one.name).sort(), ['killed', 'running'])
+  equal(await inside(uuid), ['killed', 'running'])
+})
+
+test('an agent killed while it deletes a snapshot has deleted it when it is back', async () => {
+  const answer = await muster().request('DELETE', `${path(uuid)}/snapshots/killed`)
+  await muster().killAgent()
+  await muster().completed(answer)
+  equal([(await list(uuid)).map(one => one.name), await inside(uuid)], [['running'], ['running']])
+  equal(await domstate(uuid), 'running')
 })
 
 test('libvirtd killed while it takes a snapshot leaves the guest running, and nothing it does not know of', async () => {
@@ -88,7 +114,7 @@ test('libvirtd killed while it takes a snapshot leaves the guest running, and no
   await lab().crashLibvirtd()
   const { status } = await muster().ended(answer)
   equal(await domstate(uuid), 'running')
-  const expected = status === 'complete' ? ['crashed', 'killed', 'running'] : ['killed', 'running']
+  const expected = status === 'complete' ? ['crashed', 'running'] : ['running']
   equal((await list(uuid)).map(one => one.name).sort(), expected)
   equal(await inside(uuid), expected)
 })
@@ -124,7 +150,7 @@ test('a VM made from an image of it, whole or incremental, boots and has its byt
   const imgapi_url = `http://127.0.0.1:${(service.address() as AddressInfo).port}`
   try {
     const whole = await image('whole', { imgapi_url, compression: 'gzip' })
-    await muster().killAgent()
+    await muster().killAgentAt(whole, 'copy_disk')
     await muster().completed(whole)
     await muster().completed(await image('incremental', { incremental: true }))
   } finally {
@@ -187,16 +213,31 @@ test('a script prepares a running guest for its image, and the guest goes on as 
   const failed = await muster().ended(await make('failed', 'echo no such thing; exit 3'))
   equal(failed.error?.code, 'PrepareScriptFailed')
   ok(failed.error?.message.includes('no such thing'), failed.error?.message)
-  await muster().completed(await make('prepared', script))
+  // Killed while the script runs in the guest: it begins again from what was kept of the VM.
+  const prepared = await make('prepared', `${script}; sleep 5`)
+  await muster().killAgentAt(prepared, 'prepare')
+  await muster().completed(prepared)
   equal(await domstate(uuid), 'running')
   const again = await lab().console(uuid)
   await again.ask(`sh d=sda; cat /in-memory; ${readMark}; echo read`, /SH remembered before read/)
   equal(await list(uuid), [])
   equal(await inside(uuid), [])
+  const cancelled = await make('cancelled', 'echo gone > /in-memory; sleep 600')
+  await eventually(() => again.ask('sh cat /in-memory', /SH gone/, 2_000), { withinMs: 60_000, what: 'the script' })
+  await muster().request('POST', `/tasks/${cancelled.body.id}/cancel`)
+  equal((await muster().ended(cancelled)).error?.code, 'TaskCancelled')
+  again.close()
+  await eventually(async () => (await inside(uuid)).length === 0, {
+    withinMs: 60_000,
+    what: 'the VM being brought back',
+  })
+  equal([await domstate(uuid), await list(uuid)], ['running', []])
+  const after = await lab().console(uuid)
+  await after.ask(`sh d=sda; cat /in-memory; ${readMark}; echo read`, /SH remembered before read/)
   const image = await command('dd', [`if=${pool}/prepared`, 'bs=1M', 'status=none'])
   ok(image.includes('prepared'), 'the image has what the script wrote')
   const images = (await command('ls', [pool])).split('\n')
-  ok(!images.includes('failed'), 'a failed one leaves nothing')
+  ok(!images.includes('failed') && !images.includes('cancelled'), 'a failed one leaves nothing')
 })
 
 test('destroyed with everything, nothing is left behind', async () => {
