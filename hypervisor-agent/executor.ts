@@ -124,14 +124,19 @@ export function openExecutor(options: ExecutorOptions): Executor {
   /** Sees a task through, from wherever it is. */
   async function see(entry: JournalEntry): Promise<void> {
     const { id } = entry.offer
-    const ask = () => owner.report({ id, status: 'accepted', at: now() })
-    const first = entry.ended ? { go: true } : await ask()
-    const askedAt = performance.now()
+    const ask = async () => {
+      const { go } = await owner.report({ id, status: 'accepted', at: now() })
+      return { go, at: performance.now() }
+    }
+    // Asked at once, and in line at once: tasks of a VM take their turns in the order in which they were accepted, whoever is answered first.
+    const asked = entry.ended ? undefined : ask()
+    asked?.catch(() => {})
     await lanes.run(laneOf(entry.offer), async () => {
+      const first = await asked
       if (stopping.signal.aborted) return
-      if (!entry.ended) {
+      if (first) {
         // While it waited for its turn it may have been ended, by an operator or past its limit. Its time counts from now.
-        const isOld = first.go && performance.now() - askedAt > leaveLifetimeMs
+        const isOld = first.go && performance.now() - first.at > leaveLifetimeMs
         const { go } = isOld ? await ask() : first
         if (stopping.signal.aborted) return
         if (go && !cancelled.has(id)) await carryOut(entry)

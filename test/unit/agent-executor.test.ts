@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import * as assert from 'uvu/assert'
 import { eventually } from '../eventually.ts'
 import { suite } from '../suite.ts'
-import { type AgentOptions, type Node, offer, quick, simulatedNode, vmSpec } from './agent-fixture.ts'
+import { type Agent, type AgentOptions, type Node, offer, quick, simulatedNode, vmSpec } from './agent-fixture.ts'
 
 const test = suite('agent executor')
 
@@ -104,6 +104,44 @@ test('a create that its owner ended while the agent was away is taken back', () 
     assert.is(node.hypervisor.world.guest(spec.uuid), undefined)
     await second.kill()
   }))
+
+test('what was cancelled while the agent was away is taken back before the next task of its VM, whoever is answered first', () =>
+  withNode(async node => {
+    const { hypervisor, owner } = node
+    const uuid = await runningVm(node)
+    const update = (alias: string) => offer('machine_update', { uuid, changes: { alias }, ignored: [] })
+    const [cancelled, next] = [update('cancelled'), update('next')]
+    const release = hypervisor.faults.add({ call: 'reshapeVm', when: 'after', hang: true })
+    const first = await node.agent()
+    await first.executor.accept(cancelled)
+    await eventually(async () => (await hypervisor.shapeOf(uuid)).alias === 'cancelled')
+    await first.kill()
+    release()
+    let answer = (_: { go: boolean }) => {}
+    owner.answer = ({ id, status }) =>
+      id === cancelled.id && status === 'accepted'
+        ? new Promise(resolve => {
+            answer = resolve
+          })
+        : { go: true }
+    const second = await node.agent()
+    second.executor.resume()
+    await second.executor.accept(next)
+    await eventually(() => owner.reports.some(({ id }) => id === next.id), { what: 'leave for the next one' })
+    await answeredElsewhere(second)
+    answer({ go: false })
+    assert.is((await owner.end(next.id)).status, 'complete')
+    await eventually(() => second.journal.open().length === 0)
+    assert.is((await hypervisor.shapeOf(uuid)).alias, 'next')
+    await second.kill()
+  }))
+
+/** Whatever the agent can do without an answer it has done when a task of another VM has ended. */
+async function answeredElsewhere(agent: Agent): Promise<void> {
+  const other = offer('nop', {})
+  await agent.executor.accept(other)
+  await eventually(() => agent.journal.remembered(other.id) !== undefined, { what: 'another task' })
+}
 
 test('progress is told with its step, rises, and a "no" to it stops the task', () =>
   withNode(async node => {
