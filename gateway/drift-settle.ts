@@ -22,6 +22,9 @@ export function adoption({ field, found }: Difference, { definition }: FoundVm):
     return refused('a port follows its NIC: enforce it, or change the NIC with VmUpdate (update_nics)')
   const only = [field]
   if (field.startsWith('disks.')) {
+    const disk = field.slice('disks.'.length)
+    const { file } = (found ?? {}) as { file?: string }
+    if (file !== undefined) return elsewhere(disk, file)
     const image_uuid = definition.disks.find(({ image }) => image !== undefined)?.image ?? null
     return { adopt: { only, disks: definition.disks, image_uuid } }
   }
@@ -63,19 +66,27 @@ const fields: Record<string, (wanted: unknown, found: unknown) => Settlement> = 
   },
 }
 
-type Disk = { size_mib: number; image?: string } | null
+type Disk = { size_mib: number; image?: string; file?: string } | null
 
 /** Data is nobody's to make up or throw away here. */
 function ofDisk({ field, wanted, found }: Pick<Difference, 'field' | 'wanted' | 'found'>): Settlement {
   const disk = field.slice('disks.'.length)
   const [is, should] = [found as Disk, wanted as Disk]
   if (slotOf(disk) < 0) return refused(`${disk} is no disk of Muster's`)
+  if (is?.file !== undefined) return elsewhere(disk, is.file)
   if (!is) return refused(`disk ${disk} is gone with its data: adopt that, then add one with VmUpdate (add_disks)`)
   if (!should)
     return refused(`what is on disk ${disk} would be lost: adopt it, or remove it with VmUpdate (remove_disks)`)
   if (is.image !== should.image) return refused(`disk ${disk} is of another image: adopt it, or reprovision the VM`)
   if (is.size_mib > should.size_mib) return refused(`disk ${disk} has grown, and a disk cannot shrink: adopt it`)
   return update({ update_disks: [{ disk, size_mib: should.size_mib }] })
+}
+
+/** An overlay of a backup, or a disk that somebody plugged in: which bytes count is for them to say. */
+function elsewhere(disk: string, file: string): Settlement {
+  return refused(
+    `disk ${disk} is in ${file}, which Muster did not make: bring it back into its volume on the node, or remove it with VmUpdate (remove_disks)`,
+  )
 }
 
 function ofNic(

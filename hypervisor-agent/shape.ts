@@ -3,7 +3,7 @@
  * by target (`disks.sdb`), NICs by address (`nics.52:54:00:12:34:56`).
  */
 import { basename } from 'node:path'
-import { targetOf } from '../actors/contract/found.ts'
+import { type FoundDefinition, targetOf } from '../actors/contract/found.ts'
 import type { NicSpec } from '../actors/contract/vm.ts'
 import type { NicChange, VmChanges, Wanted } from '../actors/contract/vm-changes.ts'
 import type { ShapeDisk, VmShape } from './devices.ts'
@@ -116,6 +116,14 @@ export function diskSpecs(disks: ShapeDisk[]): { size_mib: number; image?: strin
 /** Volumes that a task makes carry its mark, so that none is ever taken for another of the same slot. */
 export function newVolume(uuid: string, slot: number, taskId: string): string {
   return `${uuid.toLowerCase()}-disk${slot}-${taskId.slice(0, 8)}.qcow2`
+}
+
+/** Disks as they are found: one that is not in a volume made for its slot names its file. */
+export function foundDisks(uuid: string, disks: ShapeDisk[]): FoundDefinition['disks'] {
+  return disks.map(({ volume, ...disk }) => {
+    const isOwn = new RegExp(`^${uuid.toLowerCase()}-disk${disk.slot}(-[0-9a-f]{8})?\\.qcow2$`).test(volume)
+    return isOwn ? disk : { ...disk, file: volume }
+  })
 }
 
 /** Where a NIC is, without what only describes it. */

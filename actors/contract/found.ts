@@ -11,7 +11,10 @@ import { NicSpec } from './vm.ts'
 export const PortPlace = v.object({ bridge: v.nullable(v.string()), vlan_id: v.nullable(v.number()) })
 export type PortPlace = v.InferOutput<typeof PortPlace>
 
-/** The definition of a VM. Sizes in MiB, quota in GiB, cpu_cap in percent of a core. Of one that Muster did not make, disks that are not SCSI disks are left out. */
+/**
+ * The definition of a VM. Sizes in MiB, quota in GiB, cpu_cap in percent of a core. Of one that Muster did not make, disks that are not SCSI
+ * disks are left out. `file`: where a disk is, if not in the volume that Muster made for its slot.
+ */
 export const FoundDefinition = v.object({
   ram: v.number(),
   vcpus: v.number(),
@@ -21,7 +24,9 @@ export const FoundDefinition = v.object({
   cpu_cap: v.nullable(v.number()),
   quota: v.nullable(v.number()),
   tags: v.record(v.string(), v.unknown()),
-  disks: v.array(v.object({ slot: v.number(), size_mib: v.number(), image: v.optional(v.string()) })),
+  disks: v.array(
+    v.object({ slot: v.number(), size_mib: v.number(), image: v.optional(v.string()), file: v.optional(v.string()) }),
+  ),
   nics: v.array(NicSpec),
 })
 export type FoundDefinition = v.InferOutput<typeof FoundDefinition>

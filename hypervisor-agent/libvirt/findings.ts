@@ -4,6 +4,7 @@ import type { FoundDefinition, FoundVm, PortPlace } from '../../actors/contract/
 import type { Findings } from '../findings.ts'
 import { HypervisorError } from '../hypervisor.ts'
 import type { PortTags } from '../openvswitch/tags.ts'
+import { foundDisks } from '../shape.ts'
 import { lookup } from './definition.ts'
 import { type DeviceParts, pendingParts, shapeOf } from './devices.ts'
 import { findNetwork } from './networks.ts'
@@ -98,11 +99,15 @@ async function definitionOf(
   options: DeviceParts['options'],
 ): Promise<FoundDefinition> {
   const none = { disks: [], customer_metadata: {}, internal_metadata: {}, tags: {} }
-  const shape = await shapeOf(domain, libvirt, options, ({ metadata, title }) => ({
-    ...none,
-    ...(title === undefined ? {} : { alias: title }),
-    ...metadata,
-  }))
+  let isOurs = false
+  const shape = await shapeOf(domain, libvirt, options, ({ metadata, title }) => {
+    isOurs = metadata !== undefined
+    return { ...none, ...(title === undefined ? {} : { alias: title }), ...metadata }
+  })
+  // Where the disks of a VM are that somebody else made is nobody's business.
+  const disks = foundDisks(domain.uuid, shape.disks).map(({ file, ...disk }) =>
+    isOurs && file ? { ...disk, file } : disk,
+  )
   return {
     ram: shape.memory_mib,
     vcpus: shape.vcpus,
@@ -112,7 +117,7 @@ async function definitionOf(
     cpu_cap: shape.cpu_cap ?? null,
     quota: shape.quota_gib ?? null,
     tags: shape.tags,
-    disks: shape.disks.flatMap(({ volume: _, ...disk }) => (disk.slot >= 0 && disk.slot < 256 ? [disk] : [])),
+    disks: disks.filter(({ slot }) => slot >= 0 && slot < 256),
     nics: shape.nics,
   }
 }

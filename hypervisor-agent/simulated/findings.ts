@@ -3,6 +3,7 @@ import type { PortPlace } from '../../actors/contract/found.ts'
 import type { NetworkSummary } from '../../actors/contract/server.ts'
 import type { NicSpec } from '../../actors/contract/vm.ts'
 import type { Findings } from '../findings.ts'
+import { foundDisks } from '../shape.ts'
 import { pendingParts, shapeOf } from './devices.ts'
 import type { Guest } from './guests.ts'
 
@@ -44,7 +45,7 @@ export function simulatedFindings({ call, find, need, save, nicTags, network }: 
             ...{ ram: memory_mib, vcpus, autoboot, tags, nics },
             ...{ alias: alias ?? null, owner_uuid: owner_uuid ?? null },
             ...{ cpu_cap: cpu_cap ?? null, quota: quota_gib ?? null },
-            disks: disks.map(({ volume: _, ...disk }) => disk),
+            disks: foundDisks(guest.spec.uuid, disks),
           },
           ports: portsOf(guest),
           pending: pendingParts(guest),

@@ -154,6 +154,26 @@ test('a switch port with another VLAN is found and enforced; a NIC that moved is
   assert.equal(await of(uuid), [])
 })
 
+test('a disk in a file that Muster did not make is found, and stays what it is', async () => {
+  const uuid = await create()
+  const own = guest(uuid).volumes
+  guest(uuid).volumes = { 0: `${uuid}-disk0.qcow2.overlay` }
+  assert.equal(await of(uuid), [
+    {
+      field: 'disks.sda',
+      wanted: { size_mib: 1024 },
+      found: { size_mib: 1024, file: `${uuid}-disk0.qcow2.overlay` },
+    },
+  ])
+  for (const action of ['adopt', 'enforce']) {
+    const { status, body } = await settle(uuid, 'disks.sda', action)
+    assert.equal([status, body.code], [409, 'InvalidArgument'])
+    assert.match(body.message, /overlay, which Muster did not make: bring it back/)
+  }
+  guest(uuid).volumes = own ?? {}
+  assert.equal(await of(uuid), [])
+})
+
 test('a state is enforced by start, and another made known by adopting it', async () => {
   const uuid = await create()
   guest(uuid).hardware = null

@@ -104,6 +104,9 @@ const changesOf = (vm: FoundVm): Change[] => {
       withDefinition(`disks.${targetOf(disk.slot)}`, { disks: disks.filter(other => other !== disk) }),
       withDefinition(`disks.${targetOf(disk.slot)}`, { disks: disks.with(n, { ...disk, image: 'another' }) }),
     ]),
+    ...disks.map((disk, n) =>
+      withDefinition(`disks.${targetOf(disk.slot)}`, { disks: disks.with(n, { ...disk, file: '/backup/overlay' }) }),
+    ),
     withDefinition('disks.sdz', { disks: [...disks, { slot: 25, size_mib: 7 }] }),
     ...nics.flatMap((nic, n) => [
       withDefinition(`nics.${nic.mac}`, { nics: nics.with(n, { mac: nic.mac, bridge: 'br9', vlan_id: 99 }) }),
