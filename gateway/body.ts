@@ -37,6 +37,9 @@ export async function readBody(
   return parse(plain.bytes.toString('utf8'), (header('content-type') ?? '').split(';')[0]!.trim().toLowerCase())
 }
 
+/** Bytes of a value as JSON; a character may be several. */
+export const jsonBytes = (value: unknown): number => Buffer.byteLength(JSON.stringify(value))
+
 const tooLarge: Body = { error: rejection('PayloadTooLarge') }
 
 /** A body without a length, as far as it may go; undefined when it is longer. */

@@ -15,6 +15,7 @@ import {
 import { type FieldError, rejection } from '../../actors/contract/errors.ts'
 import type { Sysinfo } from '../../actors/contract/server.ts'
 import type { Backend } from '../backend.ts'
+import { jsonBytes } from '../body.ts'
 import { isUuid } from '../gates.ts'
 import { chosen, questionOf } from '../placement.ts'
 import { type Answer, type AnyRow, row } from '../row.ts'
@@ -169,7 +170,7 @@ export const allocationRows: AnyRow[] = [
       const mapped = vmSpecOf(params, ids)
       if ('errors' in mapped) return { error: rejection('InvalidParameters', undefined, mapped.errors) }
       const { spec } = mapped
-      if (JSON.stringify(spec).length > SPEC_MAX_BYTES) return { error: specTooLarge }
+      if (jsonBytes(spec) > SPEC_MAX_BYTES) return { error: specTooLarge }
       // A repeat goes where the first one went: its actor knows both. One that is gone, or never came to be, is placed anew.
       const known = await backend.vms.load(spec.uuid)
       const before = known?.present || key ? known : undefined

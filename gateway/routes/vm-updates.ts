@@ -2,6 +2,7 @@
 import * as v from 'valibot'
 import { rejection } from '../../actors/contract/errors.ts'
 import { ImageName } from '../../actors/contract/ids.ts'
+import { jsonBytes } from '../body.ts'
 import { type AnyRow, row } from '../row.ts'
 import { text, trimmed } from '../rules.ts'
 import { started } from '../tasks.ts'
@@ -54,7 +55,7 @@ export const vmUpdateRows: AnyRow[] = [
     handle: async ({ vm, params, all, ids, key, reqId }, backend) => {
       const mapped = vmChangesOf(params, ids)
       if ('errors' in mapped) return { error: rejection('InvalidParameters', undefined, mapped.errors) }
-      if (JSON.stringify(mapped.changes).length > UPDATE_MAX_BYTES) return { error: updateTooLarge }
+      if (jsonBytes(mapped.changes) > UPDATE_MAX_BYTES) return { error: updateTooLarge }
       const order = { task_id: ids.task(), params: { changes: mapped.changes, ignored: ignoredIn(all) } }
       return started(await backend.call('vm', vm.uuid, 'update', order, { key, reqId }))
     },

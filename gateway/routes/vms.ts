@@ -3,6 +3,7 @@ import * as v from 'valibot'
 import { type Rejection, rejection } from '../../actors/contract/errors.ts'
 import { READS, type ReadName } from '../../actors/contract/task.ts'
 import type { Backend, Outcome, Server, Vm } from '../backend.ts'
+import { jsonBytes } from '../body.ts'
 import { type Answer, type AnyRow, row } from '../row.ts'
 import { booleanWord, listMatching, notObject, numberFromZero, object, text } from '../rules.ts'
 import { shownVm } from '../shown-vm.ts'
@@ -50,7 +51,7 @@ export const vmRows: AnyRow[] = [
     handle: async ({ server, params, ids, key, reqId }, backend) => {
       const mapped = vmSpecOf(params, ids)
       if ('errors' in mapped) return { error: rejection('InvalidParameters', undefined, mapped.errors) }
-      if (JSON.stringify(mapped.spec).length > SPEC_MAX_BYTES) return { error: specTooLarge }
+      if (jsonBytes(mapped.spec) > SPEC_MAX_BYTES) return { error: specTooLarge }
       const order = { server_uuid: server.uuid, task_id: ids.task(), ...mapped }
       return started(await backend.call('vm', mapped.spec.uuid, 'create', order, { key, reqId }))
     },
@@ -206,7 +207,7 @@ function refuseUpdate(name: Verb, update: object): Answer | undefined {
     return { error: rejection('InvalidArgument', text), status: 500 }
   }
   if (typeof metadata === 'object' && metadata !== null && !Array.isArray(metadata))
-    return JSON.stringify(update).length > UPDATE_MAX_BYTES ? { error: updateTooLarge } : undefined
+    return jsonBytes(update) > UPDATE_MAX_BYTES ? { error: updateTooLarge } : undefined
   const errors = [{ field: 'update.set_internal_metadata', code: 'Invalid', message: notObject({ input: metadata }) }]
   return { error: rejection('InvalidParameters', undefined, errors) }
 }

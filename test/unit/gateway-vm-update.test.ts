@@ -111,6 +111,10 @@ test('an update names what it ignores, goes through the VM, and is bounded', asy
   assert.equal(call?.params['params'], { changes: { memory_mib: 256 }, ignored: ['max_swap', 'y'.repeat(64)] })
   const large = { set_customer_metadata: { a: 'x'.repeat(200_000) } }
   assert.equal([(await ask('POST', path, { body: large })).status, backend.calls.length], [413, 1])
+  const wide = { set_customer_metadata: { a: '€'.repeat(50_000) } }
+  assert.equal([(await ask('POST', path, { body: wide })).status, backend.calls.length], [413, 1])
+  const vm = { ram: 64, disks: [{ size: 64 }], customer_metadata: { a: '€'.repeat(50_000) } }
+  assert.is((await ask('POST', `/servers/${SERVER}/vms`, { body: vm })).status, 413)
 })
 
 test('a node that does not say that it is of today is not asked to move NICs', async () => {
