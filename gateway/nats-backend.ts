@@ -3,6 +3,7 @@ import { DEFAULTS_ID } from '../actors/contract/boot.ts'
 import { rejection } from '../actors/contract/errors.ts'
 import type { JobRecord } from '../actors/contract/job.ts'
 import type { TaskRecord } from '../actors/contract/task.ts'
+import { askAll } from '../services/nats/ask-all.ts'
 import { loadBootDefaults } from '../services/nats/boot-defaults.ts'
 import { type Bucket, key as keyOf, parseInventoryKey } from '../services/nats/buckets.ts'
 import { createCaller } from '../services/nats/caller.ts'
@@ -42,6 +43,9 @@ export interface NatsBackend extends Backend {
   endStreams(): void
   close(): void
 }
+
+/** Longest wait for the allocator that has made a decision, ms. */
+const DECISION_MAX_MS = 1_500
 
 /** Opens views and subscriptions; resolves when lists can be answered. */
 export async function openNatsBackend({ nc, sender, warn }: NatsBackendOptions): Promise<NatsBackend> {
@@ -169,14 +173,16 @@ export async function openNatsBackend({ nc, sender, warn }: NatsBackendOptions):
       return told
     }),
     decision: async (id, server_uuid) => {
-      const outcome = await ask<Record<string, unknown>>(
-        subject.allocator('decision'),
-        { id, server_uuid },
-        { deadlineMs: 1_500 },
-      )
-      // Only the allocator that made it answers, and it may be gone.
-      const silent = 'error' in outcome && outcome.error.code === 'ServiceUnavailableError'
-      return silent ? { error: rejection('ResourceNotFound', `No decision ${id} is kept`) } : outcome
+      const question = { id, server_uuid, everybody: true }
+      let heard = false
+      for await (const reply of askAll(nc, subject.allocator('decision'), question, { maxMs: DECISION_MAX_MS })) {
+        const told = reply as Outcome<Record<string, unknown>>
+        if ('error' in told || told.value['made_here'] !== false) return told
+        heard = true
+      }
+      if (!heard) return { error: rejection('ServiceUnavailableError', 'No allocator answers') }
+      const gone = 'the allocator that made it is gone, or there never was such a decision'
+      return { error: rejection('ResourceNotFound', `No decision ${id} is kept: ${gone}`) }
     },
     fleet: offset => ask(subject.allocator('fleet'), { offset }),
     events,

@@ -23,7 +23,12 @@ export interface ServeParts {
 }
 
 const Capacity = v.object({ servers: v.optional(v.array(v.string())) })
-const Explain = v.object({ id: v.string(), server_uuid: v.optional(v.string()) })
+/** `everybody`: also those are to answer that have not made it, so that their silence means something. */
+const Explain = v.object({
+  id: v.string(),
+  server_uuid: v.optional(v.string()),
+  everybody: v.optional(v.boolean()),
+})
 /** A page of the fleet: servers from this place on. */
 const Page = v.object({ offset: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0)), 0) })
 
@@ -36,6 +41,7 @@ export function serve({ nc, allocatorId, fleet, place, decisions, settings, fail
       return { value: capacities(fleet.index.layout(), servers && new Set(servers.map(uuid => uuid.toLowerCase()))) }
     }),
     decision: checked(Explain, async ({ id, server_uuid }) => {
+      if (!isMine(id)) return { value: { made_here: false } }
       const value = decisions.explain(id, server_uuid)
       return value ? { value } : { error: rejection('ResourceNotFound', `No decision ${id} is kept`) }
     }),
@@ -44,9 +50,12 @@ export function serve({ nc, allocatorId, fleet, place, decisions, settings, fail
       return { value: exported(fleet, settings, offset) }
     }),
   }
-  const isMine = (data: Uint8Array) => {
+  const isMine = (id: unknown) => String(id).startsWith(`${allocatorId}-`)
+  /** Everybody hears of a decision. The one that made it answers, and the others if they are asked to. */
+  const isToAnswer = (data: Uint8Array) => {
     try {
-      return String((decode(data) as { id?: unknown }).id).startsWith(`${allocatorId}-`)
+      const { id, everybody } = decode(data) as { id?: unknown; everybody?: unknown }
+      return everybody === true || isMine(id)
     } catch {
       return false
     }
@@ -54,11 +63,10 @@ export function serve({ nc, allocatorId, fleet, place, decisions, settings, fail
   const underWay = new Set<Promise<void>>()
   const subscriptions = (Object.keys(calls) as AllocatorCall[]).map(call =>
     nc.subscribe(subject.allocator(call), {
-      // Everybody hears of a decision, and the one that made it answers.
       ...(call === 'decision' ? {} : { queue: 'allocators' }),
       callback: (error, message) => {
         if (error) return failed(error)
-        if (call === 'decision' && !isMine(message.data)) return
+        if (call === 'decision' && !isToAnswer(message.data)) return
         const answer = async () => {
           let payload: unknown
           try {

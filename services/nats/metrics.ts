@@ -2,8 +2,9 @@
  * Metrics of all processes in one place: a gateway asks, every actor host and allocator answers with its own, and each keeps its
  * labels, so nothing is summed and nothing is counted twice. Here because the question travels over NATS; what is counted is each process's.
  */
+import { askAll } from './ask-all.ts'
 import type { NatsConnection } from './connect.ts'
-import { decode, encode } from './json.ts'
+import { encode } from './json.ts'
 import { subject } from './subjects.ts'
 
 /** A metric as prom-client's registries tell it. */
@@ -35,13 +36,8 @@ export function answerMetrics(nc: NatsConnection, collect: () => Promise<unknown
 /** Metrics of every process that answers now. */
 export async function askMetrics(nc: NatsConnection): Promise<Metric[]> {
   const metrics: Metric[] = []
-  try {
-    const options = { strategy: 'stall', maxWait: ANSWERS_MAX_MS, stall: LULL_MS } as const
-    for await (const message of await nc.requestMany(subject.metrics(), encode({}), options)) {
-      if (message.data.length > 0) metrics.push(...(decode(message.data) as { value: Metric[] }).value)
-    }
-  } catch {
-    // Nobody listens, or the connection is away: what was heard so far is told.
+  for await (const reply of askAll(nc, subject.metrics(), {}, { maxMs: ANSWERS_MAX_MS, lullMs: LULL_MS })) {
+    if ('value' in reply && Array.isArray(reply.value)) metrics.push(...reply.value)
   }
   return metrics
 }
