@@ -33,6 +33,8 @@ export function openLanes({ parallel, slotHoldMs }: LanesOptions): Lanes {
       else taken -= 1
     }
     const timer = setTimeout(release, slotHoldMs)
+    // An agent that stops is not held up by an end that nobody hears.
+    timer.unref()
     return release
   }
 

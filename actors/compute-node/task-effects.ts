@@ -1,8 +1,7 @@
 /** What the life of a task asks for, as data: its record, its offer, its deadlines, its end, and word to its VM and its agent. */
-import * as v from 'valibot'
 import type { OpenTask, ServerContext } from '../contract/server.ts'
 import { ACCEPT_LIMIT_MS, type TaskRecord } from '../contract/task.ts'
-import { ChangedVm, wantedIn } from '../contract/vm-changes.ts'
+import { type ChangedVm, changedIn, wantedIn } from '../contract/vm-changes.ts'
 import { type Effect, iso } from '../effects.ts'
 
 /** Why a task failed: a code of table ERRORS, or one of an agent of another make. */
@@ -95,12 +94,6 @@ export function tellChanged(server_uuid: string, changed: ChangedVm[] = []): Eff
   return changed.map(({ uuid, wanted }) => {
     return { type: 'send', kind: 'vm', id: uuid, verb: 'adopt', params: { server_uuid, wanted } }
   })
-}
-
-/** As an agent of an earlier release tells it, in the task's result. */
-function changedIn(result: unknown): ChangedVm[] {
-  const vms = typeof result === 'object' && result !== null && 'vms' in result ? result.vms : undefined
-  return Array.isArray(vms) ? vms.filter(vm => v.is(ChangedVm, vm)) : []
 }
 
 /** What a step has found for the next one. */

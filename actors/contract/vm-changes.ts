@@ -96,3 +96,9 @@ export function wantedIn(result: unknown): Wanted | undefined {
   const said = v.safeParse(v.object({ wanted: Wanted }), result)
   return said.success ? said.output.wanted : undefined
 }
+
+/** What a task of the node has made of its VMs, as an agent of an earlier release tells it: in the task's result. */
+export function changedIn(result: unknown): ChangedVm[] {
+  const said = v.safeParse(v.object({ vms: v.array(v.unknown()) }), result)
+  return said.success ? said.output.vms.filter(vm => v.is(ChangedVm, vm)) : []
+}

@@ -69,8 +69,7 @@ export const serverNodeRows: AnyRow[] = [
     },
     errors: ['AgentNotConnected'],
     handle: async ({ server, reqId }, backend) => {
-      // No node stands behind the boot defaults of servers to come.
-      if (server.uuid === 'default') return { error: rejection('AgentNotConnected') }
+      if (server.uuid === 'default') return { error: rejection('ResourceNotFound', 'default is no node') }
       const outcome = await backend.call('cn', server.uuid, 'read', { read: 'task_history', params: {} }, { reqId })
       return 'error' in outcome ? outcome : { status: 200, body: outcome.value }
     },

@@ -45,7 +45,7 @@ test('the task history is the agent\u2019s own, also of a server that does not r
   backend.put.server({ status: 'unknown' })
   assert.equal((await ask('GET', `${one}/task-history`)).body, history)
   const none = await ask('GET', '/servers/default/task-history')
-  assert.equal([none.status, none.body.code], [503, 'AgentNotConnected'])
+  assert.equal([none.status, none.body.code], [404, 'ResourceNotFound'])
   backend.reads.delete('task_history')
   const silent = await ask('GET', `${one}/task-history`)
   assert.equal([silent.status, silent.body.code], [503, 'AgentNotConnected'])
