@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { equal, match, ok } from 'uvu/assert'
 import { eventually } from '../eventually.ts'
 import { openStream, type StreamAddress, type StreamClient } from '../stream-client.ts'
-import { command } from './lab/command.ts'
+import { attempt, command } from './lab/command.ts'
 import type { GuestConsole } from './lab/console.ts'
 import { agentImage, startAgent } from './lab/guest-agent.ts'
 import { guestKernel } from './lab/guest-kernel.ts'
@@ -111,6 +111,29 @@ test('a detached program goes on by itself', async () => {
   const answer = await post('exec', { command: { Cmd: ['sh', '-c', 'sleep 1; echo done > /detached'], Detach: true } })
   equal([answer.status, answer.body], [200, {}])
   await eventually(() => console.ask('sh cat /detached', /SH done/, 5_000), { withinMs: 60_000, what: 'its file' })
+})
+
+test('an agent that is killed cuts its streams, and begins a detached program once', async () => {
+  const followed = await exec('sh', '-c', 'echo begun; sleep 876')
+  await eventually(() => followed.text('stdout').length > 0, { withinMs: 30_000, what: 'the program being begun' })
+  const asked = post('exec', {
+    command: { Cmd: ['sh', '-c', 'echo begun >> /once; sleep 1; echo done >> /once'], Detach: true },
+  })
+  // It has begun with it, by its journal.
+  const journal = join(muster().dataDir, 'agents/libvirt/journal')
+  const begun = async () =>
+    (await attempt('grep', ['-l', '-z', '-r', 'docker_exec.*"began_at": [0-9]', journal, '--exclude=history.json'])) ??
+    ''
+  await eventually(async () => (await begun()) !== '', { withinMs: 30_000, everyMs: 5, what: 'the task being begun' })
+  await muster().killAgent()
+  equal(await followed.ended(), undefined, 'a cut is no end')
+  const { status, body } = await asked
+  equal([status, body], [200, {}])
+  await eventually(() => console.ask('sh echo $(cat /once)', /SH begun done/, 5_000), { withinMs: 60_000 })
+  await console.ask('sh echo detached=$(grep -c begun /once).', /SH detached=1\./)
+  // The next agent serves streams again.
+  const again = await exec('true')
+  equal((await again.ended(60_000))?.code, 0)
 })
 
 test('files go into the guest and come out of it with the same bytes', async () => {
