@@ -1,7 +1,7 @@
 /** Brings a VM back to a snapshot: its disks as they were, running with its memory or stopped as it was then. */
 import type { VmShape } from '../devices.ts'
 import { HypervisorError } from '../hypervisor.ts'
-import { changedParts, wantedOf } from '../shape.ts'
+import { changedParts, diskPart, nicPart, wantedOf } from '../shape.ts'
 import { lookAt, mayBegin, needVm, type TaskContext, type TaskHandler } from './task.ts'
 
 export const machine_rollback_snapshot: TaskHandler<'machine_rollback_snapshot'> = {
@@ -18,7 +18,8 @@ export const machine_rollback_snapshot: TaskHandler<'machine_rollback_snapshot'>
     context.progress(20, 'rollback')
     await context.once('rolled_back', () => hypervisor.rollbackSnapshot(uuid, name))
     const shape = await keepKnown(context, uuid, before)
-    return { ...(await lookAt(context, uuid)), ...(shape ? { wanted: wantedOf(shape) } : {}) }
+    const wanted = shape && wantedOf(shape, [...new Set([before ?? shape, shape].flatMap(madeOf))])
+    return { ...(await lookAt(context, uuid)), ...(wanted ? { wanted } : {}) }
   },
   undo: async (context, { uuid }) => {
     const before = await context.once<VmShape | null>('known', () => null)
@@ -39,6 +40,9 @@ async function keepKnown(context: TaskContext, uuid: string, before: VmShape | n
   if (parts.length > 0) await context.hypervisor.reshapeVm(uuid, wanted, { parts })
   return wanted
 }
+
+/** What a snapshot is of; all else stays what it was, and stays wanted as it was. */
+const madeOf = ({ disks, nics }: VmShape) => ['ram', 'vcpus', ...disks.map(diskPart), ...nics.map(nicPart)]
 
 /** What the VM is now. Null for one that Muster did not make: it has no definition that Muster can read so. */
 async function shapeOf({ hypervisor }: TaskContext, uuid: string): Promise<VmShape | null> {

@@ -127,6 +127,26 @@ test('a change behind Muster is found with its age, survives an update of someth
   assert.is(guest(uuid).spec.memory_mib, 256)
 })
 
+test('a rollback takes over what the snapshot is of, and nothing that was changed beside it', async () => {
+  const uuid = await create({ alias: 'ordered' })
+  const snapshots = `/servers/${muster.servers[0]}/vms/${uuid}/snapshots`
+  const well = async (path: string, body: object) => {
+    const { body: begun } = await gateway.ask('PUT', path, { body })
+    const { body: task } = await gateway.ask('GET', `/tasks/${begun.id}/wait?timeout=20`)
+    assert.is(task.status, 'complete', JSON.stringify(task.error))
+  }
+  await well(snapshots, { snapshot_name: 'one' })
+  await ended(`/servers/${muster.servers[0]}/vms/${uuid}/update`, { ram: 512 })
+  Object.assign(guest(uuid).spec, { alias: 'behind', tags: { role: 'behind' } })
+  await well(`${snapshots}/one/rollback`, {})
+  assert.equal(await of(uuid), [
+    { field: 'alias', wanted: 'ordered', found: 'behind' },
+    { field: 'tags', wanted: { role: 'web' }, found: { role: 'behind' } },
+  ])
+  for (const field of ['alias', 'tags']) await ended(drift, { vm_uuid: uuid, field, action: 'enforce' })
+  assert.equal(await of(uuid), [])
+})
+
 test('a switch port with another VLAN is found and enforced; a NIC that moved is adopted', async () => {
   const uuid = await create()
   const [nic] = guest(uuid).spec.nics
