@@ -55,6 +55,8 @@ export async function answerLive(
 export interface Passage {
   /** As the target's, with ports of this node that lead to its own. */
   room: LiveRoom
+  /** Lets nothing new in. What has been sent arrives: a hypervisor is done with it when its own node has taken the last of it. */
+  end(): void
   /** Cuts what goes through it. */
   close(): void
 }
@@ -64,7 +66,7 @@ export async function openPassage(
   { cookie, ways }: Answer,
   connect: (token: string) => Promise<Socket>,
 ): Promise<Passage> {
-  if (!ways) return { room: { cookie }, close: () => {} }
+  if (!ways) return { room: { cookie }, end: () => {}, close: () => {} }
   const open = new Set<Socket>()
   const servers: Server[] = []
   const listen = (tokens: string[]) => {
@@ -92,12 +94,16 @@ export async function openPassage(
       })
     })
   }
-  const close = () => {
+  const end = () => {
     for (const server of servers) server.close()
+  }
+  const close = () => {
+    end()
     for (const socket of open) socket.destroy()
   }
   try {
-    return { room: { cookie, ports: { memory: await listen(ways.memory), disks: await listen(ways.disks) } }, close }
+    const ports = { memory: await listen(ways.memory), disks: await listen(ways.disks) }
+    return { room: { cookie, ports }, end, close }
   } catch (error) {
     close()
     throw new HypervisorError('MigrationInterrupted', `cannot listen on ${loopback}`, { cause: error })

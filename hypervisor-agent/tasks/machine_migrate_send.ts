@@ -47,9 +47,13 @@ async function sendRunning(context: TaskContext, { uuid, host, port, token }: Pa
   const passage = await openPassage(room, connect)
   try {
     const progress = (percent: number) => context.progress(5 + Math.floor((94 * percent) / 100), 'copy')
-    return { cookie: await hypervisor.performLive(uuid, passage.room, { signal, progress }) }
-  } finally {
+    const cookie = await hypervisor.performLive(uuid, passage.room, { signal, progress })
+    // The last of its memory may still be on its way: the target waits for it.
+    passage.end()
+    return { cookie }
+  } catch (error) {
     // What still goes on behind an aborted task finds its way cut.
     passage.close()
+    throw error
   }
 }

@@ -136,6 +136,29 @@ test('an offer that is none is refused before anything is prepared', () =>
     assert.equal(target.offers, [])
   }))
 
+test('what a hypervisor has sent arrives when it is done, however slowly the other one takes it', () =>
+  withTarget(async target => {
+    const passage = await passageTo(target)
+    const socket = createConnection({ host: '127.0.0.1', port: portsOf(passage).memory })
+    socket.on('error', () => {})
+    await eventually(() => target.memory[0], { what: 'the way is open' })
+    const taker = target.memory[0] as Socket
+    taker.unpipe()
+    let taken = 0
+    taker.on('data', piece => {
+      taken += piece.length
+    })
+    taker.pause()
+    const memory = Buffer.alloc(4_000_000, 'muster ')
+    socket.end(memory)
+    await once(socket, 'finish')
+    passage.end()
+    const ended = once(taker, 'end')
+    taker.resume()
+    await ended
+    assert.is(taken, memory.length)
+  }))
+
 for (const who of ['source', 'target'] as const) {
   test(`what the ${who} cuts ends on both sides`, () =>
     withTarget(async target => {
