@@ -16,6 +16,10 @@ export function refusalIn(word: unknown): HypervisorError | undefined {
   const read = v.safeParse(Refusal, word)
   if (!read.success) return undefined
   const { code, message } = read.output.error
-  const known = Object.hasOwn(ERRORS, code) ? (code as ErrorCode) : 'MigrationInterrupted'
+  const isKnown = Object.hasOwn(ERRORS, code) && !here.has(code)
+  const known = isKnown ? (code as ErrorCode) : 'MigrationInterrupted'
   return new HypervisorError(known, `the other server: ${message}`)
 }
+
+/** Of one's own node only: a task waits for its own hypervisor, and would for that of another. */
+const here: ReadonlySet<string> = new Set<ErrorCode>(['HypervisorUnavailable'])

@@ -121,6 +121,16 @@ test('what the target says against it is the source\u2019s error', () =>
     () => Promise.reject(new HypervisorError('InsufficientMemory', 'the server has 1 MiB free')),
   ))
 
+test('a hypervisor of the target that is away is no hypervisor of the source that is away', () =>
+  withTarget(
+    async ({ connect }) => {
+      const refused = await offerLive(await connect(token), offer).catch(error => error)
+      assert.is(refused.code, 'MigrationInterrupted')
+      assert.match(refused.message, /the other server: .*libvirt is lost/)
+    },
+    () => Promise.reject(new HypervisorError('HypervisorUnavailable', 'the connection to libvirt is lost')),
+  ))
+
 test('a hypervisor that listens nowhere needs no passage', () =>
   withTarget(
     async target => {
