@@ -36,6 +36,11 @@ export interface LibvirtLiveMigrations {
   drop(uuid?: string): Promise<void>
 }
 
+/** Without a connection while that is made. */
+interface Opened {
+  libvirt?: Libvirt
+}
+
 const flags = { live: true, nonSharedDisk: true, changeProtection: true, abortOnError: true, autoConverge: true }
 const loopback = '127.0.0.1'
 /** Copying may take as long as its task. */
@@ -49,31 +54,39 @@ const patienceMs = 5_000
 
 export function libvirtLiveMigrations(parts: LiveMigrationParts): LibvirtLiveMigrations {
   const { act, connect, driver, needMemory, failure } = parts
-  const open = new Map<string, Libvirt>()
+  const open = new Map<string, Opened>()
 
   const drop = async (uuid?: string) => {
     const wanted = uuid === undefined ? [...open.keys()] : [uuid.toLowerCase()]
     const closing = wanted.map(one => open.get(one))
     for (const one of wanted) open.delete(one)
-    await Promise.all(closing.map(libvirt => libvirt?.close()))
+    await Promise.all(closing.map(one => one?.libvirt?.close()))
   }
   /** The connection that this VM's migration lives on, where it still does. */
   const opened = (uuid: string) => {
-    const libvirt = open.get(uuid.toLowerCase())
+    const libvirt = open.get(uuid.toLowerCase())?.libvirt
     return libvirt?.connected ? libvirt : undefined
   }
   /** On a new connection, which is kept when this succeeds. */
   async function opening<T>(doing: string, uuid: string, phase: (domain: Domain, libvirt: Libvirt) => Promise<T>) {
     if (driver() !== 'QEMU') throw unsupported(`the VM ${uuid} is no guest of QEMU`)
-    await drop(uuid)
+    const mine: Opened = {}
+    const before = open.get(uuid.toLowerCase())
+    open.set(uuid.toLowerCase(), mine)
     try {
+      await before?.libvirt?.close()
       const libvirt = await connect()
-      open.set(uuid.toLowerCase(), libvirt)
+      mine.libvirt = libvirt
+      // Dropped while it was made: nobody would close it any more.
+      if (open.get(uuid.toLowerCase()) !== mine) {
+        await libvirt.close()
+        throw interrupted(`the migration of VM ${uuid} was taken back`)
+      }
       const domain = await lookup(libvirt, uuid)
       if (!domain) throw new HypervisorError('VmNotFound', `there is no VM ${uuid}`)
       return await phase(domain, libvirt)
     } catch (error) {
-      await drop(uuid)
+      if (open.get(uuid.toLowerCase()) === mine) await drop(uuid)
       throw refusal(doing, error)
     }
   }
@@ -87,7 +100,9 @@ export function libvirtLiveMigrations(parts: LiveMigrationParts): LibvirtLiveMig
   const live: LiveMigrations = {
     beginLive: uuid =>
       opening(`begin to migrate VM ${uuid}`, uuid, async domain => {
-        const { state } = await domain.getState()
+        const { state, reason } = await domain.getState()
+        if (isPausedByOthers({ state, reason }))
+          throw unsupported(`the VM ${uuid} is paused (${reason}): resume it first`)
         if (state === 'paused') throw interrupted(`the VM ${uuid} is paused`)
         if (!(await domain.isActive())) throw new HypervisorError('VmNotRunning', `the VM ${uuid} is not running`)
         needNothingPending(uuid, readDomain(await domain.getXml()), readDomain(await domain.getXml({ inactive: true })))
@@ -126,7 +141,9 @@ export function libvirtLiveMigrations(parts: LiveMigrationParts): LibvirtLiveMig
         return toText(await domain.performMigration(to, toBytes(cookie), flags, performDeadline))
       } catch (error) {
         const { code, message } = failure(`migrate VM ${uuid}`, error)
-        throw new HypervisorError(code === 'HypervisorError' ? 'MigrationInterrupted' : code, message, { cause: error })
+        // Not taken up again when libvirt is back: the target's room is for this try alone.
+        const isOver = code === 'HypervisorError' || code === 'HypervisorUnavailable'
+        throw new HypervisorError(isOver ? 'MigrationInterrupted' : code, message, { cause: error })
       } finally {
         told.end()
       }
@@ -163,22 +180,26 @@ async function arrived(domain: Domain): Promise<void> {
   })
 }
 
+/** Only what a migration did: a guest that somebody paused stays so, and somebody's backup or dump of it goes on. */
 async function recalled(domain: Domain): Promise<void> {
   const began = Date.now()
   let isAborted = false
   await settled(`the migration of VM ${domain.uuid}`, async () => {
-    const { state } = await domain.getState()
-    const isBusy = (await jobOf(domain)) !== 0
-    if (isBusy && !isAborted && Date.now() - began > patienceMs) {
+    const isLeaving = (await jobOf(domain)) === operations.migrationOut
+    if (isLeaving && !isAborted && Date.now() - began > patienceMs) {
       isAborted = true
       await domain.abortJob().catch(() => {})
     }
-    if (isBusy) return false
-    if (state !== 'paused') return true
+    if (isLeaving) return false
+    const now = await domain.getState()
+    if (now.state !== 'paused' || isPausedByOthers(now)) return true
     await domain.resume()
     return false
   })
 }
+
+const isPausedByOthers = ({ state, reason }: Awaited<ReturnType<Domain['getState']>>) =>
+  state === 'paused' && (reason === 'user' || reason === 'ioerror')
 
 async function settled(what: string, look: () => Promise<boolean>): Promise<void> {
   const end = Date.now() + settleMs
@@ -188,11 +209,15 @@ async function settled(what: string, look: () => Promise<boolean>): Promise<void
   }
 }
 
+/** libvirt's number of what a job does. */
+const operations = { none: -1, unknown: 0, migrationOut: 5 }
+
 async function jobOf(domain: Domain): Promise<number> {
   try {
-    return (await domain.getJobStats()).type
+    const { type, stats } = await domain.getJobStats()
+    return type === 0 ? operations.none : Number(stats['operation'] ?? operations.unknown)
   } catch (error) {
-    if (isLibvirtError(error, 'OPERATION_INVALID')) return 0
+    if (isLibvirtError(error, 'OPERATION_INVALID')) return operations.none
     throw error
   }
 }
