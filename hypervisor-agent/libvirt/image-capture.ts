@@ -12,7 +12,7 @@ import { ImageName } from '../../actors/contract/ids.ts'
 import { HypervisorError } from '../hypervisor.ts'
 import { volumeXml } from './domain-xml.ts'
 import { failure } from './failures.ts'
-import { findVolume, removeVolume } from './pool-volumes.ts'
+import { findVolume, needRefresh, refreshPool, removeVolume } from './pool-volumes.ts'
 import { markerOf, ownVolumes, spaceLeft, vmVolume } from './volumes.ts'
 import { xml } from './xml.ts'
 import { type ReadVolume, readDomain, readVolume } from './xml-reading.ts'
@@ -34,7 +34,7 @@ export async function captureImage(
     throw new HypervisorError('InvalidArgument', `${name} is no name for an image`)
   }
   const pool = await libvirt.lookupStoragePoolByName(poolName)
-  await pool.refresh(copyDeadline)
+  await refreshPool(pool)
   const [there, isHalf] = await Promise.all([findVolume(pool, name), findVolume(pool, markerOf(name))])
   if (there && !isHalf) return
   if (await domain.isActive()) throw new HypervisorError('VmNotStopped', `the VM ${domain.uuid} is running`)
@@ -55,12 +55,12 @@ export async function captureImage(
       const wanted = volumeXml({ name, capacityBytes: disk.read.capacityBytes })
       await pool.cloneVolume(wanted, disk.volume, {}, copyDeadline)
     }
-    await pool.refresh(copyDeadline)
+    // libvirt knows its own copy; of the agent's it has yet to hear.
+    if (base) await needRefresh(pool)
     await removeVolume(pool, markerOf(name))
   } catch (error) {
     // After a lost connection this fails too: then the mark stays.
-    await pool
-      .refresh(copyDeadline)
+    await refreshPool(pool)
       .then(() => removeVolume(pool, name))
       .then(() => removeVolume(pool, markerOf(name)))
       .catch(() => {})

@@ -9,7 +9,7 @@ import { ImageName } from '../../actors/contract/ids.ts'
 import { HypervisorError } from '../hypervisor.ts'
 import type { ImageFile } from '../images/unpack.ts'
 import type { ImageVolume, InstallImageOptions } from '../images/volumes.ts'
-import { findVolume, removeVolume } from './pool-volumes.ts'
+import { findVolume, needRefresh, refreshPool, removeVolume } from './pool-volumes.ts'
 import { markerOf, markerPattern, spaceLeft, vmVolume } from './volumes.ts'
 import { xml } from './xml.ts'
 import { readDomain, readVolume } from './xml-reading.ts'
@@ -44,7 +44,7 @@ export async function installImage(
   checkName(name)
   const pool = await libvirt.lookupStoragePoolByName(poolName)
   // A file that was put there without libvirt is seen after this.
-  await pool.refresh(volumeDeadline)
+  await refreshPool(pool)
   const [there, isHalf] = await Promise.all([findVolume(pool, name), findVolume(pool, markerOf(name))])
   if (there && !isHalf) return
   if (!isHalf) await pool.createVolume(fileVolumeXml(markerOf(name), 0), {}, volumeDeadline)
@@ -57,7 +57,7 @@ export async function installImage(
     }
     const made = await pool.createVolume(fileVolumeXml(name, file.fileBytes), {}, volumeDeadline)
     await made.upload(contentOf(file, signal, progress), volumeDeadline)
-    await pool.refresh(volumeDeadline)
+    await needRefresh(pool)
     await checkAsSeen(pool, name, file)
     await removeVolume(pool, markerOf(name))
   } catch (error) {

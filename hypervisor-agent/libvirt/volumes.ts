@@ -7,6 +7,7 @@ import { isLibvirtError, type Hypervisor as Libvirt, type StoragePool } from 'no
 import type { VmSpec } from '../../actors/contract/vm.ts'
 import { HypervisorError, type StorageFigures } from '../hypervisor.ts'
 import { poolXml, volumeXml } from './domain-xml.ts'
+import { refreshPool } from './pool-volumes.ts'
 import { readPoolPath, readVolume } from './xml-reading.ts'
 
 export const mib = 1024 * 1024
@@ -126,7 +127,7 @@ async function findImage(pool: StoragePool, name: string): Promise<Image> {
     // A file that was put there without libvirt is seen after a refresh.
     .catch(async error => {
       if (!isLibvirtError(error, 'NO_STORAGE_VOL')) throw error
-      await pool.refresh()
+      await refreshPool(pool)
       return lookup()
     })
     .catch(error => {
