@@ -9,7 +9,7 @@ import type { NicSpec } from '../../actors/contract/vm.ts'
 import type { NicPlaceName } from '../../actors/contract/vm-changes.ts'
 import type { VmShape } from '../devices.ts'
 import { type Hypervisor, HypervisorError } from '../hypervisor.ts'
-import { appliedWhen, changedParts, movedNic, wantedOf } from '../shape.ts'
+import { appliedWhen, changedParts, movedNic } from '../shape.ts'
 import type { TaskContext, TaskHandler } from './task.ts'
 
 type Outcome = TaskResult<'machine_update_nics'>['vms'][0]
@@ -57,7 +57,7 @@ async function move(context: TaskContext, uuid: string, { from, to }: Params): P
     const parts = changedParts({ ...now, nics: before }, wanted)
     await hypervisor.checkShape(uuid, wanted)
     const outcome = await whole(context, uuid, { now, wanted, parts })
-    await context.tell([{ uuid, wanted: wantedOf(wanted, parts) }])
+    await context.tell([{ uuid, wanted: { only: parts, nics: wanted.nics } }])
     return { uuid, applied: appliedWhen(parts, outcome) }
   } catch (error) {
     signal.throwIfAborted()

@@ -61,6 +61,8 @@ test('a VM that hangs delays no other: those are moved and told, also when the t
     await eventually(() => told(scene, two).length === 1, { what: 'the other VM being told of' })
     assert.equal(told(scene, two), [[{ mac: mac(2), nic_tag: 'external', vlan_id: 20 }]])
     assert.is(await vlanOf(scene, two), 20)
+    const [report] = node.owner.reports.filter(({ changed }) => changed)
+    assert.equal(Object.keys(report?.changed?.[0]?.wanted ?? {}), ['only', 'nics'], 'and nothing that was not changed')
     agent.executor.cancel(task.id)
     assert.is((await node.owner.end(task.id)).error?.code, 'TaskCancelled')
     assert.equal([await vlanOf(scene, one), told(scene, one)], [10, []])
