@@ -196,6 +196,33 @@ test('a VM made from an image of it, whole or incremental, boots and has its byt
   }
 })
 
+test('a long copy outlives its agent, and another image is made beside it', async () => {
+  const answer = await muster().request('POST', `/servers/${muster().serverUuid}/vms`, {
+    ...{ alias: 'large', ram: 64, vcpus: 1, disks: [{ size: 2048 }], autoboot: false },
+  })
+  await muster().completed(answer)
+  const large = answer.body.vm_uuid as string
+  const disk = `${pool}/${large}-disk0.qcow2`
+  const fill =
+    'head -c 1200000000 /dev/urandom > "$0.raw" && qemu-img convert -f raw -O qcow2 "$0.raw" "$0" && rm "$0.raw"'
+  await command('sh', ['-c', fill, disk])
+  await lab().virsh('pool-refresh', lab().pool)
+  const image = (vm: string, name: string) =>
+    muster().request('POST', `${path(vm)}/images`, { manifest: { uuid: name } })
+  const copied = await image(large, 'large')
+  // libvirt goes on with the copy when the agent has gone, and looks into no pool meanwhile.
+  await muster().killAgentAt(copied, 'copy_disk')
+  const beside = await image(uuid, 'beside')
+  await muster().completed(copied)
+  await muster().completed(beside)
+  await command('qemu-img', ['compare', disk, `${pool}/large`])
+  await muster().completed(await destroy(muster(), large))
+  for (const name of ['large', 'beside']) {
+    const { status } = await muster().request('DELETE', `/servers/${muster().serverUuid}/images/${name}`)
+    equal(status, 204)
+  }
+})
+
 test('a script prepares a running guest for its image, and the guest goes on as if nothing had been', async () => {
   await muster().completed(await act(muster(), uuid, 'start'))
   const console = await lab().console(uuid)
