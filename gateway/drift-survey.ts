@@ -3,7 +3,7 @@
  * report. Nothing here changes anything.
  */
 import * as v from 'valibot'
-import type { Rejection } from '../actors/contract/errors.ts'
+import { type Rejection, rejection } from '../actors/contract/errors.ts'
 import { FoundPage } from '../actors/contract/found.ts'
 import { READS } from '../actors/contract/task.ts'
 import type { VmContext, VmSummary } from '../actors/contract/vm.ts'
@@ -144,9 +144,10 @@ async function askAgent(backend: Backend, serverUuid: string, reqId: string): Pr
     all.vms.push(...page.vms)
     all.unread.push(...page.unread)
     after = page.next
-    if (after === undefined) break
+    if (after === undefined) return all
   }
-  return all
+  // Of VMs on further pages it would seem that they are missing.
+  return { error: rejection('HypervisorError', `the agent tells more than ${pagesMax} pages of VMs`) }
 }
 
 /** Whole records, as their actors have them. Of a VM whose record cannot be had nothing is said but that: it may well be ordered. */

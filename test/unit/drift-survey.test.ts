@@ -46,6 +46,14 @@ test('a VM that is in the last report of a silent node, and whose record cannot 
   assert.equal([rest, codes(unread)], [without, [[VM, 'ServiceUnavailableError']]])
 })
 
+test('of a node that never comes to the end of its pages nothing is taken for missing', async () => {
+  const backend = surveyed(({ reads }) =>
+    reads.set('machine_found', { value: { at: 10_000, vms: [], unread: [], next: VM } }),
+  )
+  const { missing, notLive } = await survey(backend, SERVER, 'r')
+  assert.equal([missing, notLive?.code], [[], 'HypervisorError'])
+})
+
 test('a VM without a record is a zombie', async () => {
   const backend = surveyed(({ answers }) => answers.set('vm.get', () => ({ error: rejection('VmNotFound') })))
   assert.equal(
