@@ -8,6 +8,7 @@ import { foundDisks } from '../shape.ts'
 import { lookup } from './definition.ts'
 import { type DeviceParts, pendingParts, shapeOf } from './devices.ts'
 import { findNetwork } from './networks.ts'
+import { isOnItsWay } from './vms.ts'
 import { type ReadNic, readDomain, readNetwork } from './xml-reading.ts'
 
 export interface FindingParts {
@@ -52,7 +53,7 @@ export function libvirtFindings({ look, changedAt, options, switchPorts }: Findi
         return {
           uuid: domain.uuid,
           name: domain.name,
-          state: observed(state),
+          state: await stateOf(domain, state),
           changed_at: changedAt(uuid),
           definition,
           ports,
@@ -77,7 +78,8 @@ export function libvirtFindings({ look, changedAt, options, switchPorts }: Findi
 }
 
 /** The words of listings (vms.ts). */
-function observed({ state, reason }: Awaited<ReturnType<Domain['getState']>>): string {
+async function stateOf(domain: Domain, { state, reason }: Awaited<ReturnType<Domain['getState']>>): Promise<string> {
+  if (state === 'paused' && isOnItsWay(readDomain(await domain.getXml({ inactive: true })))) return 'stopped'
   if (state === 'crashed' || (state === 'shutoff' && reason === 'crashed')) return 'failed'
   return state === 'shutoff' || state === 'nostate' ? 'stopped' : 'running'
 }

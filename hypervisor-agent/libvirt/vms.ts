@@ -61,10 +61,8 @@ export function vms(look: () => Libvirt, poolName: string): Vms {
   function vmState(read: ReadDomain, { uuid, stats }: DomainStats, id: number | null): VmState {
     const { metadata } = read
     const seen = observed(Number(stats['state.state']), Number(stats['state.reason']))
-    // Between two nodes: paused on both, until one of them lets it go on.
-    const isOnItsWay = metadata !== undefined && (metadata.held !== undefined || !metadata.complete)
     const { words } = seen
-    const state = isOnItsWay && words === 'paused' ? 'stopped' : seen.state
+    const state = words === 'paused' && isOnItsWay(read) ? 'stopped' : seen.state
     const alias = metadata?.alias ?? read.title
     return {
       uuid,
@@ -150,6 +148,11 @@ export function vms(look: () => Libvirt, poolName: string): Vms {
       else definitions.delete(uuid.toLowerCase())
     },
   }
+}
+
+/** Between two nodes: paused on both, until one of them lets it go on. */
+export function isOnItsWay({ metadata }: ReadDomain): boolean {
+  return metadata !== undefined && (metadata.held !== undefined || !metadata.complete)
 }
 
 function gibOf(sizesMib: number[]): number {
