@@ -39,6 +39,21 @@ export function arrivingDefinition(coming: string, stored: string): string {
     .replace(/<log file=(["'])[^"']*\1/g, () => `<log file="${escapeXml(here.consoleLog ?? '')}"`)
 }
 
+/**
+ * What it boots from next: this node's definition with the machine that arrives, so that a guest finds each device at its address again.
+ * How much memory and how many processors it has then, and what it is called, is as in `stored`.
+ */
+export function bootedNext(arriving: string, stored: string): string {
+  const devices = devicesElement.exec(arriving)?.[0]
+  const machine = machineType.exec(arriving)?.[0]
+  if (!devices || !machine) throw unfit('no devices or no machine type')
+  return stored.replace(devicesElement, () => devices.replaceAll(noBacking, '')).replace(machineType, () => machine)
+}
+
+const devicesElement = /<devices>[\s\S]*<\/devices>/
+const machineType = /(?<=<os[ >][\s\S]*?)<type [^>]*>/
+const noBacking = /<backingStore\/>\s*/g
+
 /** What it stood on: it is copied whole. */
 const backing = /<backingStore[ >][\s\S]*<\/backingStore>\s*|<backingStore\/>\s*/
 

@@ -13,7 +13,7 @@ import {
 import { pause } from '../abort.ts'
 import { HypervisorError } from '../hypervisor.ts'
 import type { LiveMigrations } from '../live-migrations.ts'
-import { arrivingDefinition } from './arriving-definition.ts'
+import { arrivingDefinition, bootedNext } from './arriving-definition.ts'
 import { lookup } from './definition.ts'
 import { type ReadDomain, readDomain } from './xml-reading.ts'
 
@@ -116,9 +116,11 @@ export function libvirtLiveMigrations(parts: LiveMigrationParts): LibvirtLiveMig
         if (metadata?.complete !== false)
           throw new HypervisorError('VmBusy', `the VM ${uuid} does not wait for anything`)
         await needMemory(uuid, readDomain(definition).memoryMib)
+        const arriving = arrivingDefinition(definition, stored)
+        await libvirt.defineDomain(bootedNext(arriving, stored))
         const wanted = {
           name,
-          xml: arrivingDefinition(definition, stored),
+          xml: arriving,
           uri: `tcp://${loopback}`,
           listenAddress: loopback,
         }

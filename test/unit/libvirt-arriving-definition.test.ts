@@ -2,7 +2,7 @@
 import * as assert from 'uvu/assert'
 import * as v from 'valibot'
 import { VmSpec } from '../../actors/contract/vm.ts'
-import { arrivingDefinition } from '../../hypervisor-agent/libvirt/arriving-definition.ts'
+import { arrivingDefinition, bootedNext } from '../../hypervisor-agent/libvirt/arriving-definition.ts'
 import { domainXml, type NicPlace } from '../../hypervisor-agent/libvirt/domain-xml.ts'
 import { vmMetadata } from '../../hypervisor-agent/libvirt/vm-metadata.ts'
 import { readDomain } from '../../hypervisor-agent/libvirt/xml-reading.ts'
@@ -60,6 +60,21 @@ test('the machine stays what the guest runs on: models and addresses, and its di
   assert.not.match(text, /backingStore|\/there\//)
   const machine = (xml: string) => xml.replace(/<(disk|interface|serial|metadata)[ >][\s\S]*?<\/\1>\s*/g, '')
   assert.is(machine(text), machine(coming))
+})
+
+test('its next boot is of the same machine: devices at their addresses, memory and processors as its definition has them', () => {
+  const grown = stored
+    .replace('<memory unit="MiB">128<', '<memory unit="MiB">256<')
+    .replace('<vcpu>1<', '<vcpu>2<')
+    .replace('machine="q35"', 'machine="pc-q35-9.9"')
+  const arriving = arrivingDefinition(coming.replace('machine="q35"', 'machine="pc-q35-7.2"'), grown)
+  const next = bootedNext(arriving, grown)
+  const read = readDomain(next)
+  const { memoryMib, vcpus, metadata, disks } = readDomain(grown)
+  assert.equal([read.memoryMib, read.vcpus, read.metadata, read.disks], [memoryMib, vcpus, metadata, disks])
+  assert.equal(read.nics, readDomain(arriving).nics)
+  assert.match(next, /<type arch="x86_64" machine="pc-q35-7.2">/)
+  assert.is(next.match(/<model type="e1000"\/>\s*<address type="pci" slot="0x09"\/>/g)?.length, 2)
 })
 
 test('a disk or a NIC that the definition here lacks is refused', () => {
