@@ -28,6 +28,8 @@ export interface LiveMigrationParts {
   needMemory(uuid: string, mib: number): Promise<void>
   /** Fails in Muster's words. */
   failure(doing: string, error: unknown): HypervisorError
+  /** How long a guest may stand still for the last of its memory, ms. */
+  standstillMs?: number
 }
 
 export interface LibvirtLiveMigrations {
@@ -53,7 +55,7 @@ const lookEveryMs = 250
 const patienceMs = 5_000
 
 export function libvirtLiveMigrations(parts: LiveMigrationParts): LibvirtLiveMigrations {
-  const { act, connect, driver, needMemory, failure } = parts
+  const { act, connect, driver, needMemory, failure, standstillMs = 20_000 } = parts
   const open = new Map<string, Opened>()
 
   const drop = async (uuid?: string) => {
@@ -134,20 +136,21 @@ export function libvirtLiveMigrations(parts: LiveMigrationParts): LibvirtLiveMig
     performLive: async (uuid, { cookie, ports }, { signal, progress }) => {
       const libvirt = opened(uuid)
       if (!libvirt || !ports) throw interrupted(`nothing was begun with VM ${uuid}`)
-      const told = reporting()
+      let watch: ReturnType<typeof watching> | undefined
       try {
         const domain = await lookup(libvirt, uuid)
         if (!domain) throw new HypervisorError('VmNotFound', `there is no VM ${uuid}`)
-        void told.whileRunning(domain, signal, progress)
+        watch = watching(domain, { signal, progress, standstillMs })
         const to = { uri: `tcp://${loopback}:${ports.memory}`, disksUri: `tcp://${loopback}:${ports.disks}` }
-        return toText(await domain.performMigration(to, toBytes(cookie), flags, performDeadline))
+        const copied = domain.performMigration(to, toBytes(cookie), flags, performDeadline)
+        return toText(await Promise.race([copied, watch.stuck]))
       } catch (error) {
         const { code, message } = failure(`migrate VM ${uuid}`, error)
         // Not taken up again when libvirt is back: the target's room is for this try alone.
         const isOver = code === 'HypervisorError' || code === 'HypervisorUnavailable'
         throw new HypervisorError(isOver ? 'MigrationInterrupted' : code, message, { cause: error })
       } finally {
-        told.end()
+        watch?.end()
       }
     },
     finishLive: async (uuid, cookie) => {
@@ -224,21 +227,31 @@ async function jobOf(domain: Domain): Promise<number> {
   }
 }
 
-/** Tells how far it is, about once a second. */
-function reporting() {
+/** Tells how far it is, about once a second. `stuck` rejects when the guest stands still for too long: it goes on when its copy ends. */
+function watching(
+  domain: Domain,
+  how: { signal: AbortSignal; progress: (percent: number) => void; standstillMs: number },
+) {
+  const { signal, progress, standstillMs } = how
   let isOver = false
+  let stoodStillAt: number | undefined
+  const look = async () => {
+    for (;;) {
+      await pause(progressEveryMs, signal).catch(() => {})
+      if (isOver || signal.aborted) return
+      const [job, now] = await Promise.all([domain.getJobStats(), domain.getState()]).catch(() => [])
+      if (job && !isOver) progress(percentOf(job.stats))
+      if (now) stoodStillAt = now.state === 'paused' ? (stoodStillAt ?? performance.now()) : undefined
+      if (stoodStillAt !== undefined && performance.now() - stoodStillAt > standstillMs) {
+        throw interrupted(`VM ${domain.uuid} stood still for too long: the last of its memory does not arrive`)
+      }
+    }
+  }
   return {
     end: () => {
       isOver = true
     },
-    whileRunning: async (domain: Domain, signal: AbortSignal, progress: (percent: number) => void) => {
-      while (!isOver && !signal.aborted) {
-        await pause(progressEveryMs, signal).catch(() => {})
-        if (isOver || signal.aborted) return
-        const job = await domain.getJobStats().catch(() => undefined)
-        if (job && !isOver) progress(percentOf(job.stats))
-      }
-    },
+    stuck: new Promise<never>((_, reject) => look().catch(reject)),
   }
 }
 

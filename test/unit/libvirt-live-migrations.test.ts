@@ -42,6 +42,7 @@ function world(guest: Partial<Guest> = {}, connecting: Promise<void> = Promise.r
       return { xml, cookie: new Uint8Array() }
     },
     performMigration: async () => {
+      if (now.state === 'paused') return new Promise(() => {})
       throw new ConnectionError('lost', 'the connection to libvirt is lost')
     },
   } as unknown as Domain
@@ -64,6 +65,7 @@ function world(guest: Partial<Guest> = {}, connecting: Promise<void> = Promise.r
     driver: () => 'QEMU',
     needMemory: async () => {},
     failure,
+    standstillMs: 1,
   })
   return { live, drop, now, done, open: () => connections }
 }
@@ -112,6 +114,17 @@ test('a libvirtd that dies while it copies ends the migration, which is not begu
   const room = { cookie: '', ports: { memory: 1, disks: 2 } }
   const copied = live.performLive(uuid, room, { signal: new AbortController().signal, progress: () => {} })
   assert.is(await codeOf(copied), 'MigrationInterrupted')
+})
+
+test('a guest that stands still while the last of its memory does not arrive is not kept so', async () => {
+  const { live, now } = world()
+  await live.beginLive(uuid)
+  Object.assign(now, { state: 'paused', reason: 'migration' })
+  const room = { cookie: '', ports: { memory: 1, disks: 2 } }
+  const copied = live.performLive(uuid, room, { signal: new AbortController().signal, progress: () => {} })
+  assert.is(await codeOf(copied), 'MigrationInterrupted')
+  await live.recallLive(uuid)
+  assert.is(now.state, 'running')
 })
 
 test('a connection lasts from the beginning to the recall', async () => {
