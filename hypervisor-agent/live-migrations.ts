@@ -33,8 +33,11 @@ export interface LiveMigrations {
     room: LiveRoom,
     how: { signal: AbortSignal; progress: (percent: number) => void },
   ): Promise<string>
-  /** On the target: the guest goes on here. One that does so already is success. MigrationInterrupted where nothing has arrived. */
-  finishLive(uuid: string, cookie: string): Promise<void>
+  /**
+   * On the target: the guest goes on here. One that does so already is success. MigrationInterrupted where nothing has arrived.
+   * `downtime_ms`: how long it stood still, where that is known.
+   */
+  finishLive(uuid: string, cookie: string): Promise<{ downtime_ms?: number }>
   /** On the source: ends whatever is under way; a guest that was paused by it goes on, one that stopped stays so. */
   recallLive(uuid: string): Promise<void>
 }

@@ -59,6 +59,10 @@ export const Migration = v.object({
   cookie: v.optional(v.string()),
   /** The target may have started it: before the source may, the target must have said that its copy is gone. */
   may_run_on_target: v.boolean(),
+  /** It was to be taken back, and runs on the target already. */
+  arrived: v.optional(v.boolean()),
+  /** How long a guest that was moved live stood still, ms. */
+  downtime_ms: v.optional(v.number()),
   /** An operator gave up waiting for a node that does not answer. */
   forced: v.boolean(),
   /** Times the last step was ordered again. */

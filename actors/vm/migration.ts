@@ -6,6 +6,7 @@
  *
  *   examine -> receive -> stop -> send -> adopt -> start -> | VM is the target's | -> finish -> remove
  *   any failure before: discard (target) -> release (source)
+ *   a discard that finds the copy running there: -> | VM is the target's | -> finish -> remove
  *
  * A live one leaves out `stop` and `adopt`: its `send` ends with the guest paused on the source, and `start` lets it go on on the target.
  */
@@ -65,7 +66,15 @@ const STEPS: Record<MigrationStep, Step> = {
     params: ({ spec }) => ({ autoboot: spec?.['autoboot'] !== false }),
   },
   remove: { on: 'source', task: 'machine_migrate_remove', percent: 95, params: () => ({}) },
-  discard: { on: 'target', task: 'machine_migrate_discard', percent: 97, params: ({ token }) => ({ token }) },
+  discard: {
+    on: 'target',
+    task: 'machine_migrate_discard',
+    percent: 97,
+    params: ({ token, may_run_on_target, forced }) => ({
+      token,
+      ...(may_run_on_target && !forced ? { unless_running: true } : {}),
+    }),
+  },
   release: {
     on: 'source',
     task: 'machine_migrate_release',
@@ -164,10 +173,14 @@ function moveOf(context: VmContext, event: VmEvent): Move | null {
 
 function succeeded(context: VmContext, migration: Migration, event: Stamped, ended: Ended): Move {
   const { step } = migration
-  if (step === 'discard') return discarded(context, migration, event)
+  if (step === 'discard') {
+    if (!migration.arrived) return discarded(context, migration, event)
+    return goOn(context, { ...migration, step: 'start', failure: null }, event, ended)
+  }
   if (step === 'release') return settleFailed(context, migration, event, ended)
   if (step === 'remove') return settleMoved(context, migration, event, true)
-  if (migration.failure) return takeBack(context, migration, migration.failure, event)
+  // What runs on the target is not taken back any more.
+  if (migration.failure && step !== 'start') return takeBack(context, migration, migration.failure, event)
   const seen = step === 'examine' ? { ...examined(context, migration), ran: ended.vm?.state === 'running' } : migration
   return goOn(context, seen, event, ended)
 }
@@ -187,10 +200,12 @@ function failed(context: VmContext, migration: Migration, failure: Failure, even
   }
   if (step === 'remove') return settleMoved(withLeftover(context, migration, 'remove'), migration, event, false)
   if (step === 'finish') return goOn(withLeftover(context, migration, 'finish'), migration, event, ended)
-  // A task that no agent has accepted was never begun.
-  const never = step === 'start' && tries === 0 && failure.code === 'AgentNotConnected'
-  const known = never ? { ...migration, may_run_on_target: false } : migration
-  return takeBack(context, known, failure, event)
+  // A task that no agent has accepted was never begun; the guest need not wait until that agent answers another one.
+  if (step === 'start' && tries === 0 && failure.code === 'AgentNotConnected') {
+    const never = { ...migration, may_run_on_target: false, failure: migration.failure ?? failure }
+    return discarded(withLeftover(context, migration, 'discard'), never, event)
+  }
+  return takeBack(context, migration, failure, event)
 }
 
 function overdue(context: VmContext, migration: Migration, event: Stamped): Move {
@@ -363,9 +378,14 @@ const heldTask = (context: VmContext, { verb, task_id, params }: Operation) => (
 })
 
 function settleMoved(context: VmContext, migration: Migration, event: Stamped, removed: boolean): Move {
-  const { task_id, source, target } = migration
+  const { task_id, source, target, downtime_ms } = migration
   const vm = context.observed && { uuid: context.uuid, state: context.observed.state }
-  const result = { server_uuid: target, source_removed: removed, ...(vm ? { vm } : {}) }
+  const result = {
+    server_uuid: target,
+    source_removed: removed,
+    ...(downtime_ms === undefined ? {} : { downtime_ms }),
+    ...(vm ? { vm } : {}),
+  }
   return {
     to: observedOf(context.observed?.state ?? 'stopped'),
     context: { ...kept(context), ...rest, modified_at: event.at, failure: null },
@@ -429,7 +449,8 @@ function liveness({ live }: Migration) {
 
 function withLeftover(context: VmContext, migration: Migration, step: 'finish' | 'remove' | 'discard' | 'release') {
   const { on, task, params } = STEPS[step]
-  const given = { ...params(migration), ...(step === 'release' ? { start: false } : {}) }
+  // The source has the VM then, or will have it.
+  const given = { ...params({ ...migration, forced: true }), ...(step === 'release' ? { start: false } : {}) }
   const all = { uuid: context.uuid, migration: migration.task_id, ...given }
   return { ...context, leftovers: leave(context, { server_uuid: migration[on], task: task as never, params: all }) }
 }

@@ -31,7 +31,7 @@ export const vmMigrateRows: AnyRow[] = [
     summary:
       'Moves a VM to another server: the one named (`target_server_uuid`, also in migrationTask.record), else one that placement ' +
       'chooses. A running VM is stopped, moved and started; with `live` it is moved while it runs, where both servers are QEMU hosts that ' +
-      'can. migrationTask.action is `migrate` or `begin`; `abort` takes a migration back (`force`: without hearing from a server that does not answer, whose copy must not run), `finish` goes on with an uncertain one.',
+      'can; the result of its task tells how long the guest stood still then (`downtime_ms`). migrationTask.action is `migrate` or `begin`; `abort` takes a migration back unless the VM runs on the target already (`force`: without hearing from a server that does not answer, whose copy must not run), `finish` goes on with an uncertain one.',
     gate: 'GV',
     strict: false,
     params: {
@@ -44,7 +44,8 @@ export const vmMigrateRows: AnyRow[] = [
     },
     success: {
       status: 200,
-      description: 'The task of the whole migration',
+      description:
+        'The task of the whole migration. Its result: `{server_uuid, source_removed, downtime_ms, vm}`; `downtime_ms`, milliseconds, of a live one where the hypervisor tells',
       body: v.object({ id: v.string() }),
     },
     errors: [

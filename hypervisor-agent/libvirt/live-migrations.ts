@@ -155,17 +155,22 @@ export function libvirtLiveMigrations(parts: LiveMigrationParts): LibvirtLiveMig
     },
     finishLive: async (uuid, cookie) => {
       const libvirt = opened(uuid)
-      if (!libvirt) return act('wait for', uuid, domain => arrived(domain))
-      try {
-        const domain = await lookup(libvirt, uuid)
-        if (!domain) throw new HypervisorError('VmNotFound', `there is no VM ${uuid}`)
-        if ((await domain.getState()).state !== 'running') {
-          await libvirt.finishMigration(domain.name, toBytes(cookie), flags)
+      if (libvirt) {
+        try {
+          const domain = await lookup(libvirt, uuid)
+          if (!domain) throw new HypervisorError('VmNotFound', `there is no VM ${uuid}`)
+          if ((await domain.getState()).state !== 'running') {
+            await libvirt.finishMigration(domain.name, toBytes(cookie), flags)
+          }
+        } catch (error) {
+          throw failure(`let VM ${uuid} go on`, error)
         }
-      } catch (error) {
-        throw failure(`let VM ${uuid} go on`, error)
       }
       await drop(uuid)
+      return act('wait for', uuid, async domain => {
+        if (!libvirt) await arrived(domain)
+        return downtimeOf(domain)
+      })
     },
     recallLive: async uuid => {
       await drop(uuid)
@@ -183,6 +188,15 @@ async function arrived(domain: Domain): Promise<void> {
     if (state === 'paused') return false
     throw interrupted(`VM ${domain.uuid} has not arrived`)
   })
+}
+
+/** As libvirt remembers it, with the clocks of both nodes taken into account. */
+async function downtimeOf(domain: Domain): Promise<{ downtime_ms?: number }> {
+  const { stats } = await domain
+    .getJobStats({ completed: true })
+    .catch(() => ({ stats: {} as Record<string, unknown> }))
+  const ms = Number(stats['downtime'])
+  return Number.isFinite(ms) ? { downtime_ms: ms } : {}
 }
 
 /** Only what a migration did: a guest that somebody paused stays so, and somebody's backup or dump of it goes on. */

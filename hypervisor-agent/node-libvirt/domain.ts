@@ -281,9 +281,13 @@ export class Domain {
     return (await this.#client.call('domain_migrate_perform3_params', args, options)).cookie_out
   }
 
-  /** What it is at, as migrating or saving: `type` 0 is nothing. Fields as libvirt calls them: `memory_total`, `disk_processed`... */
-  async getJobStats(options?: CallOptions): Promise<{ type: number; stats: Record<string, ParameterValue> }> {
-    const { type, params } = await this.#client.call('domain_get_job_stats', { dom: this.#wire, flags: 0 }, options)
+  /** What it is at, as migrating or saving: `type` 0 is nothing. `completed`: what it was at last, asked once. Fields as libvirt calls them: `memory_total`, `disk_processed`... */
+  async getJobStats(
+    flags: Flags<'jobStats'> = {},
+    options?: CallOptions,
+  ): Promise<{ type: number; stats: Record<string, ParameterValue> }> {
+    const args = { dom: this.#wire, flags: flagWord('jobStats', flags) }
+    const { type, params } = await this.#client.call('domain_get_job_stats', args, options)
     return { type, stats: parametersObject(params) }
   }
 

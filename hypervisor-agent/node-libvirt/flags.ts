@@ -57,6 +57,7 @@ export const FLAGS = {
     enforce: 2 ** 31,
   },
   deviceModify: { force: 4 },
+  jobStats: { completed: 1, keepCompleted: 2 },
   migrate: {
     live: 1,
     persistDestination: 8,

@@ -64,7 +64,7 @@ export function simulatedLiveMigrations(parts: LiveMigrationParts): LiveMigratio
     finishLive: (uuid, cookie) =>
       call('finishLive', uuid, () => {
         const guest = need(uuid)
-        if (guest.state === 'running') return
+        if (guest.state === 'running') return {}
         const cargo = v.safeParse(Cargo, wordIn(cookie))
         if (!guest.incoming || !cargo.success) throw interrupted(`VM ${uuid} has not arrived`)
         const { disk, memory, boots, started_at } = cargo.output
@@ -77,6 +77,7 @@ export function simulatedLiveMigrations(parts: LiveMigrationParts): LiveMigratio
           content: { disk, memory: { boot: boots, text: memory } },
         })
         changed(guest, 'resumed')
+        return { downtime_ms: 0 }
       }),
     recallLive: uuid =>
       call('recallLive', uuid, () => {

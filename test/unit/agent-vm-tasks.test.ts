@@ -8,12 +8,32 @@ import { suite } from '../suite.ts'
 import { offer, simulatedNode, vmSpec } from './agent-fixture.ts'
 import { CHANGE_CASES } from './change-cases.ts'
 import { MIGRATE_CASES } from './migrate-cases.ts'
+import { cookies, guest, roomMade, stateOf, step } from './migrate-scenes.ts'
 import { SNAPSHOT_CASES } from './snapshot-cases.ts'
-import { tryCases } from './task-suite.ts'
+import { type Scene, tryCases } from './task-suite.ts'
 
 const test = suite('agent tasks that change, keep and move VMs')
 
 tryCases(test, [...CHANGE_CASES, ...SNAPSHOT_CASES, ...MIGRATE_CASES])
+
+test('a guest that goes on and at once powers itself off has arrived: what it did here is nowhere else', async () => {
+  const node = await simulatedNode({ memoryMib: 8192 })
+  const agent = await node.agent()
+  try {
+    const scene: Scene = { node, spec: vmSpec(), closing: [] }
+    await roomMade(scene)
+    node.hypervisor.onChange(({ uuid, what }) => {
+      if (what === 'resumed' && uuid !== undefined) node.hypervisor.world.guestPowersOff(uuid)
+    })
+    const start = offer('machine_migrate_start', { ...step(scene), cookie: cookies.get(scene) })
+    await agent.executor.accept(start)
+    const end = await node.owner.end(start.id)
+    assert.equal([end.status, stateOf(end), guest(scene)?.incoming], ['complete', 'stopped', false])
+  } finally {
+    await agent.kill()
+    await node.remove()
+  }
+})
 
 for (const when of ['before its disks come', 'while its disks come'] as const) {
   test(`a migration that is discarded ${when} takes none any more`, async () => {

@@ -434,6 +434,27 @@ const discardCases: Case[] = [
   },
   {
     task: 'machine_migrate_discard',
+    name: 'leaves one alone that runs where that is not to be undone, makes it whole and says so',
+    prepare: async scene => {
+      await roomMade(scene)
+      await hypervisorOf(scene).finishLive(scene.spec.uuid, cookies.get(scene) ?? '')
+    },
+    params: scene => ({ ...discard(scene), unless_running: true }),
+    check: async (scene, end) => {
+      await runsOnUnnoticed(scene)
+      const { found } = end.result as { found?: object }
+      assert.equal([guest(scene)?.incoming, stateOf(end), found], [false, 'running', { arrived: true }])
+    },
+  },
+  {
+    task: 'machine_migrate_discard',
+    name: 'removes one that has come and does not run, also where a running one would be kept',
+    prepare: roomMade,
+    params: scene => ({ ...discard(scene), unless_running: true }),
+    check: gone,
+  },
+  {
+    task: 'machine_migrate_discard',
     name: 'leaves a VM alone that it did not make',
     prepare: running,
     params: discard,

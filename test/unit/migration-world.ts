@@ -149,7 +149,7 @@ function perform({ task, server_uuid: here, params = {} }: TaskRecord, copies: M
       if (params['cookie'] !== undefined) {
         if (copy?.made_by !== migration || params['cookie'] !== COOKIE) return refused('MigrationInterrupted')
         Object.assign(copy, { running: true, complete: true })
-        return {}
+        return { result: { found: { downtime_ms: 250 } } }
       }
       if (copy?.made_by !== migration || !copy.complete) return refused('VmNotFound')
       copy.running = true
@@ -160,7 +160,12 @@ function perform({ task, server_uuid: here, params = {} }: TaskRecord, copies: M
       if (copy?.held) copies.delete(here)
       return {}
     case 'machine_migrate_discard':
-      if (copy?.made_by === migration) copies.delete(here)
+      if (copy?.made_by !== migration) return {}
+      if (copy.running && params['unless_running'] === true) {
+        copy.complete = true
+        return { result: { found: { arrived: true } } }
+      }
+      copies.delete(here)
       return {}
     case 'machine_migrate_release':
       if (!copy) return refused('VmNotFound')

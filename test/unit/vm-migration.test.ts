@@ -93,7 +93,10 @@ test('a VM that is moved live is neither stopped nor started, and paused before 
   }
   assert.equal(seen, live)
   settledOn(world, TARGET, 'running')
-  assert.is(world.fleet.tasks.get(MIGRATION)?.status, 'complete')
+  const task = world.fleet.tasks.get(MIGRATION)
+  assert.is(task?.status, 'complete')
+  const vm = { uuid: VM, state: 'running' }
+  assert.equal(task?.history?.[0]?.event, { server_uuid: TARGET, source_removed: true, downtime_ms: 250, vm })
 })
 
 test('a stopped VM has nothing to be moved live', () => {
@@ -153,7 +156,8 @@ for (const [how, step] of [
       assert.ok(hit)
       world.rest()
       neverTwo(world)
-      const isMoved = committed.includes(step)
+      // What runs on the target is not taken back.
+      const isMoved = committed.includes(step) || (step === 'machine_migrate_start' && fate === 'works_but_fails')
       settledOn(world, isMoved ? TARGET : SOURCE, 'running')
       const task = world.fleet.tasks.get(MIGRATION)
       assert.is(task?.status, isMoved ? 'complete' : 'failure')
@@ -208,6 +212,22 @@ function uncertain(isStarted: boolean, asked = {}): World {
   return world
 }
 
+for (const asked of [{}, { live: true }]) {
+  const how = 'live' in asked ? 'live' : 'stopped'
+  test(`a ${how} VM whose target never takes up its start is given back at once, and what is there is removed when it answers`, () => {
+    const world = migrationWorld()
+    migrate(world, asked)
+    while (world.open()[0]?.task !== 'machine_migrate_start') world.work()
+    world.work(() => 'silent')
+    assert.is(world.open()[0]?.task, 'machine_migrate_release')
+    world.work()
+    assert.equal([world.state(), world.copies.get(SOURCE)?.running], ['running', true])
+    world.rest()
+    neverTwo(world)
+    settledOn(world, SOURCE, 'running')
+  })
+}
+
 for (const isStarted of [true, false]) {
   const did = isStarted ? 'did' : 'did not'
   test(`when nobody can say whether the target started it (it ${did}), it stays stopped and says so`, () => {
@@ -230,11 +250,11 @@ for (const isStarted of [true, false]) {
     neverTwo(world)
   })
 
-  test(`an uncertain migration is taken back as soon as the target answers (it ${did} start it)`, () => {
+  test(`an uncertain migration ends as soon as the target answers: where the VM runs, if it does (it ${did} start it)`, () => {
     const world = uncertain(isStarted)
     world.rest()
     neverTwo(world)
-    settledOn(world, SOURCE, 'running')
+    settledOn(world, isStarted ? TARGET : SOURCE, 'running')
   })
 
   test(`finish asks the target to start it again (it ${did} start it)`, () => {
@@ -246,15 +266,26 @@ for (const isStarted of [true, false]) {
 }
 
 for (const isStarted of [true, false]) {
-  test(`an uncertain live migration leaves the guest paused, and it goes on when the target answers (${isStarted})`, () => {
+  test(`an uncertain live migration leaves the guest paused until the target says whether it goes on there (${isStarted})`, () => {
     const world = uncertain(isStarted, { live: true })
     const { running, paused } = world.copies.get(SOURCE) ?? {}
     assert.equal([running, paused, world.state()], [false, true, 'uncertain'])
     world.rest()
     neverTwo(world)
-    settledOn(world, SOURCE, 'running')
+    settledOn(world, isStarted ? TARGET : SOURCE, 'running')
   })
 }
+
+test('a copy that runs on the target is kept when the migration is to be taken back, unless an operator says that it does not run', () => {
+  const world = uncertain(true)
+  world.fleet.advance(61_000)
+  const asked = world.open().find(({ task }) => task === 'machine_migrate_discard')
+  assert.is(asked?.params?.['unless_running'], true)
+  world.fleet.command('vm', VM, 'migrate_abort', { force: true })
+  world.fleet.settle()
+  const leftover = world.context().leftovers?.[0]
+  assert.equal([leftover?.task, leftover?.params['unless_running']], ['machine_migrate_discard', undefined])
+})
 
 test('a forced abort gives the source its VM without hearing from the target, and removes the copy there when it answers', () => {
   const world = uncertain(false)

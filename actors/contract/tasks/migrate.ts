@@ -46,10 +46,13 @@ export const MIGRATION_TASKS = {
     limitMs: 12 * hour,
     serial: 'vm',
   },
-  /** On the target: starts it, or with the `cookie` of a live migration has it go on, and watches whether it stays up. */
+  /**
+   * On the target: starts it and watches whether it stays up, or with the `cookie` of a live migration has it go on. `downtime_ms`: how long
+   * the guest stood still, where the hypervisor tells.
+   */
   machine_migrate_start: {
     params: v.object({ ...params, cookie: v.optional(v.string()) }),
-    result: vmResult,
+    result: v.object({ ...vmResult.entries, found: v.optional(v.object({ downtime_ms: v.optional(v.number()) })) }),
     limitMs: 10 * minute,
     serial: 'vm',
   },
@@ -62,10 +65,16 @@ export const MIGRATION_TASKS = {
   },
   /** On the source, when the VM is the target's: removes the held copy. */
   machine_migrate_remove: { params: v.object(params), result: v.object({}), limitMs: 15 * minute, serial: 'vm' },
-  /** Undo on the target: removes what this migration made, running or not. */
+  /**
+   * Undo on the target: removes what this migration made, running or not. `unless_running`: one that runs is left running and made whole,
+   * and `arrived` says so.
+   */
   machine_migrate_discard: {
-    params: v.object({ ...params, token: StreamToken }),
-    result: v.object({}),
+    params: v.object({ ...params, token: StreamToken, unless_running: v.optional(v.boolean()) }),
+    result: v.object({
+      vm: v.optional(vmResult.entries.vm),
+      found: v.optional(v.object({ arrived: v.optional(v.boolean()) })),
+    }),
     limitMs: 15 * minute,
     serial: 'vm',
   },
