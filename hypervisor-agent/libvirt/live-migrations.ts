@@ -249,12 +249,21 @@ function watching(
   const { signal, progress, standstillMs } = how
   let isOver = false
   let stoodStillAt: number | undefined
+  let isAsking = false
+  // At the end QEMU answers nothing until the last of the memory is gone: nobody waits for this.
+  const tell = async () => {
+    if (isAsking) return
+    isAsking = true
+    const job = await domain.getJobStats().catch(() => undefined)
+    isAsking = false
+    if (job && !isOver) progress(percentOf(job.stats))
+  }
   const look = async () => {
     for (;;) {
       await pause(progressEveryMs, signal).catch(() => {})
       if (isOver || signal.aborted) return
-      const [job, now] = await Promise.all([domain.getJobStats(), domain.getState()]).catch(() => [])
-      if (job && !isOver) progress(percentOf(job.stats))
+      void tell()
+      const now = await domain.getState().catch(() => undefined)
       if (now) stoodStillAt = now.state === 'paused' ? (stoodStillAt ?? performance.now()) : undefined
       if (stoodStillAt !== undefined && performance.now() - stoodStillAt > standstillMs) {
         throw interrupted(`VM ${domain.uuid} stood still for too long: the last of its memory does not arrive`)
