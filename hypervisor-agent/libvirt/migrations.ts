@@ -8,6 +8,7 @@ import type { Migrations } from '../migrations.ts'
 import { targetOf } from '../shape.ts'
 import { lookup } from './definition.ts'
 import { volumeXml } from './domain-xml.ts'
+import { refreshPool } from './pool-volumes.ts'
 import { metadataNamespace, plainMetadataElement, type VmMetadata } from './vm-metadata.ts'
 import { deleteVolume, vmVolume } from './volumes.ts'
 import { readDomain, readVolume } from './xml-reading.ts'
@@ -93,7 +94,7 @@ export function libvirtMigrations({ act, connect, failure, pool: poolName, forge
         const metadata = await metadataOf(domain)
         if (metadata.complete) return
         // What was written over them is seen after this: how large they are, what they take.
-        await (await libvirt.lookupStoragePoolByName(poolName)).refresh(copyDeadline)
+        await refreshPool(await libvirt.lookupStoragePoolByName(poolName))
         await remember(domain, { ...metadata, complete: true })
       }),
     readDisk: async (uuid, n, bytes) => {
