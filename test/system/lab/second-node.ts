@@ -12,6 +12,7 @@ import { eventually } from '../../eventually.ts'
 import { freePorts } from '../../nats.ts'
 import { attempt, command } from './command.ts'
 import { GuestConsole } from './console.ts'
+import { runningPid } from './daemons.ts'
 import type { Port } from './lab.ts'
 import { portsOf } from './lab.ts'
 import type { Muster } from './muster.ts'
@@ -25,6 +26,12 @@ export interface SecondNode {
   ports(): Promise<Port[]>
   /** kill -9, and another life over the same state. */
   restartAgent(): Promise<void>
+  /** Of the agent that runs now. */
+  agentPid(): number
+  /** libvirtd is killed without a chance to say goodbye, and started again. */
+  crashLibvirtd(): Promise<void>
+  /** Domains and volumes there. */
+  leftovers(): Promise<string[]>
   stop(): Promise<void>
 }
 
@@ -93,11 +100,13 @@ async function start(muster: Muster, undo: (() => unknown)[]): Promise<Omit<Seco
   const socket = `${root}/run/libvirt/libvirt-sock`
   const uri = `qemu+unix:///system?socket=${socket}`
   const virsh = (...args: string[]) => command('virsh', ['-q', '-c', uri, ...args])
-  await eventually(() => attempt('virsh', ['-q', '-c', uri, 'version'], { timeoutMs: 20_000 }), {
-    withinMs: 60_000,
-    everyMs: 200,
-    what: 'the second libvirtd answers',
-  })
+  const answers = () =>
+    eventually(() => attempt('virsh', ['-q', '-c', uri, 'version'], { timeoutMs: 20_000 }), {
+      withinMs: 60_000,
+      everyMs: 200,
+      what: 'the second libvirtd answers',
+    })
+  await answers()
   undo.push(async () => {
     for (const domain of (await virsh('list', '--all', '--name')).split('\n').filter(Boolean)) {
       await attempt('virsh', ['-q', '-c', uri, 'destroy', domain])
@@ -159,6 +168,24 @@ async function start(muster: Muster, undo: (() => unknown)[]): Promise<Omit<Seco
     restartAgent: async () => {
       await killAgent()
       startAgent()
+    },
+    agentPid: () => {
+      if (agent?.pid === undefined) throw new Error('no agent runs')
+      return agent.pid
+    },
+    crashLibvirtd: async () => {
+      const pidFile = join(root, 'libvirtd.pid')
+      const pid = (await runningPid(pidFile, 'libvirtd')) ?? 0
+      process.kill(pid, 'SIGKILL')
+      await eventually(async () => ![undefined, pid].includes(await runningPid(pidFile, 'libvirtd')), {
+        withinMs: 20_000,
+        what: 'the second libvirtd runs again',
+      })
+      await answers()
+    },
+    leftovers: async () => {
+      const domains = (await virsh('list', '--all', '--name')).split('\n').filter(Boolean)
+      return [...domains, ...(await readdir(join(root, 'pool')))]
     },
   }
 }
