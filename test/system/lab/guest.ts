@@ -59,7 +59,7 @@ PROMPT 0
 LABEL muster
   KERNEL /vmlinuz
   INITRD /initrd.gz
-  APPEND console=ttyS0,115200n8 quiet muster.diskboot
+  APPEND console=ttyS0,115200n8 quiet no_timer_check muster.diskboot
 `
 
 // No partition table: syslinux's boot sector is sector 0, which a BIOS starts just as well.
