@@ -27,7 +27,8 @@ import {
 import type { Verb, VmEvent } from './events.ts'
 import { clearLeftovers, leftoverEnded } from './leftovers.ts'
 import { failOrphans, isOfServer } from './lost-server.ts'
-import { migrationRefusal, proceed, startMigration, stepTask } from './migration.ts'
+import { migrationRefusal, proceed, startMigration } from './migration.ts'
+import { stepTask } from './migration-steps.ts'
 import { newVm } from './new-vm.ts'
 import { lookedAt, looksAlike } from './observed.ts'
 import {

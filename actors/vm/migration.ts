@@ -12,11 +12,11 @@
  */
 import { type Rejection, rejection } from '../contract/errors.ts'
 import type { Migration, MigrationStep } from '../contract/migration.ts'
-import type { TaskName } from '../contract/task.ts'
 import type { Operation, VmContext } from '../contract/vm.ts'
 import type { Effect } from '../effects.ts'
 import type { VmEvent } from './events.ts'
 import { leave, leftoversTimer, stepTaskId } from './leftovers.ts'
+import { COMMITTED, nextStep, STEPS, UNDOING } from './migration-steps.ts'
 import { lookedAt } from './observed.ts'
 import { OPERATIONS, observedOf } from './operations.ts'
 
@@ -29,72 +29,8 @@ export interface Move {
 type Failure = { code: string; message: string }
 type Ended = { vm?: ({ state: string } & Record<string, unknown>) | null | undefined; ended_at?: number }
 
-interface Step {
-  on: 'source' | 'target'
-  task: TaskName
-  /** What the caller's task shows when it begins. */
-  percent: number
-  params: (migration: Migration) => Record<string, unknown>
-}
-
-const STEPS: Record<MigrationStep, Step> = {
-  examine: { on: 'source', task: 'machine_migrate_examine', percent: 5, params: liveness },
-  receive: {
-    on: 'target',
-    task: 'machine_migrate_receive',
-    percent: 10,
-    params: migration => ({ spec: migration.spec, token: migration.token, ...liveness(migration) }),
-  },
-  stop: { on: 'source', task: 'machine_shutdown', percent: 15, params: ({ stop }) => ({ ...stop, idempotent: true }) },
-  send: {
-    on: 'source',
-    task: 'machine_migrate_send',
-    percent: 20,
-    params: migration => ({ ...migration.stream, token: migration.token, ...liveness(migration) }),
-  },
-  adopt: { on: 'target', task: 'machine_migrate_adopt', percent: 70, params: ({ disks }) => ({ disks }) },
-  start: {
-    on: 'target',
-    task: 'machine_migrate_start',
-    percent: 85,
-    params: ({ cookie }) => (cookie === undefined ? {} : { cookie }),
-  },
-  finish: {
-    on: 'target',
-    task: 'machine_migrate_finish',
-    percent: 90,
-    params: ({ spec }) => ({ autoboot: spec?.['autoboot'] !== false }),
-  },
-  remove: { on: 'source', task: 'machine_migrate_remove', percent: 95, params: () => ({}) },
-  discard: {
-    on: 'target',
-    task: 'machine_migrate_discard',
-    percent: 97,
-    params: ({ token, may_run_on_target, forced }) => ({
-      token,
-      ...(may_run_on_target && !forced ? { unless_running: true } : {}),
-    }),
-  },
-  release: {
-    on: 'source',
-    task: 'machine_migrate_release',
-    percent: 98,
-    params: migration => ({ start: migration.ran && !migration.live, ...liveness(migration) }),
-  },
-}
-
-const NOT_LIVE: readonly MigrationStep[] = ['stop', 'adopt']
-const NOT_STOPPED: readonly MigrationStep[] = ['stop', 'start']
-const FORWARD: readonly MigrationStep[] = ['examine', 'receive', 'stop', 'send', 'adopt', 'start', 'finish', 'remove']
-/** From here on the VM is the target's. */
-const COMMITTED: readonly MigrationStep[] = ['finish', 'remove']
-const UNDOING: readonly MigrationStep[] = ['discard', 'release']
 /** A source that does not answer is asked this often to take its VM back, a minute each. */
 const RELEASE_TRIES = 30
-
-/** The task of the step under way; undefined where none is. */
-export const stepTask = ({ migration }: VmContext): TaskName | undefined =>
-  migration ? STEPS[migration.step].task : undefined
 
 /** Why a migration may not begin where its VM's state allows it. */
 export function migrationRefusal(
@@ -267,8 +203,7 @@ type Stamped = { at: number }
 
 /** The step after this one; between `start` and `finish` the VM changes hands. */
 function goOn(context: VmContext, migration: Migration, event: Stamped, ended: Ended): Move {
-  const skipped = migration.live ? NOT_LIVE : migration.ran ? [] : NOT_STOPPED
-  const next = FORWARD.slice(FORWARD.indexOf(migration.step) + 1).find(step => !skipped.includes(step)) ?? 'remove'
+  const next = nextStep(migration)
   if (next !== 'finish') return order(context, migration, next)
   const { change, effects } = handOver(context, migration, event, ended)
   const move = order({ ...context, ...change }, migration, next)
@@ -442,10 +377,6 @@ const stay = ({ operation }: VmContext, migration: Migration, effects: Effect[])
 
 /** The last reply is the one that counts. */
 const answered = (move: Move, told: Effect): Move => ({ ...move, effects: [...move.effects, told] })
-
-function liveness({ live }: Migration) {
-  return live ? { live } : {}
-}
 
 function withLeftover(context: VmContext, migration: Migration, step: 'finish' | 'remove' | 'discard' | 'release') {
   const { on, task, params } = STEPS[step]
