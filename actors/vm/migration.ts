@@ -117,6 +117,10 @@ function succeeded(context: VmContext, migration: Migration, event: Stamped, end
   if (step === 'remove') return settleMoved(context, migration, event, true)
   // What runs on the target is not taken back any more.
   if (migration.failure && step !== 'start') return takeBack(context, migration, migration.failure, event)
+  if (step === 'send' && areNicsElsewhere(context, migration)) {
+    const moved = rejection('MigrationInterrupted', 'NICs of the VM were moved meanwhile: migrate it again')
+    return takeBack(context, migration, moved, event)
+  }
   const seen = step === 'examine' ? { ...examined(context, migration), ran: ended.vm?.state === 'running' } : migration
   return goOn(context, seen, event, ended)
 }
@@ -361,6 +365,16 @@ function examined(context: VmContext, migration: Migration): Migration {
   const disks = (Array.isArray(spec['disks']) ? spec['disks'] : []).map(({ image: _, ...disk }) => disk)
   return { ...migration, spec: { ...spec, nics, disks } }
 }
+
+/** A task of the node may move NICs until the VM is held: the target has made them where they were. */
+function areNicsElsewhere(context: VmContext, { spec }: Migration): boolean {
+  const made = (spec?.['nics'] ?? []) as VmContext['nics']
+  return made.some(nic => {
+    const now = context.nics.find(({ mac }) => mac.toLowerCase() === nic.mac.toLowerCase())
+    return now !== undefined && NIC_PLACE.some(field => now[field] !== nic[field])
+  })
+}
+const NIC_PLACE = ['network', 'nic_tag', 'bridge', 'vlan_id'] as const
 
 // Parts of moves.
 

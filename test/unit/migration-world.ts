@@ -1,6 +1,6 @@
 /** Two nodes as a migration meets them: what each task does to the copies there, in memory, with faults as a test asks for them. */
 import type { TaskRecord } from '../../actors/contract/task.ts'
-import type { VmContext } from '../../actors/contract/vm.ts'
+import type { NicSpec, VmContext } from '../../actors/contract/vm.ts'
 import { type Fleet, makeFleet, registered, SERVER, specOf, VM } from './fleet.ts'
 
 export const SOURCE = SERVER
@@ -36,13 +36,13 @@ export interface World {
 }
 
 /** `running`: the VM runs on the source. */
-export function migrationWorld({ running = true } = {}): World {
+export function migrationWorld({ running = true, nics = [] as NicSpec[] } = {}): World {
   const fleet = makeFleet()
   registered(fleet, SOURCE)
   registered(fleet, TARGET)
   const copies = new Map<string, Copy>()
   const id = '00000000-0000-4000-9000-000000000001'
-  fleet.command('vm', VM, 'create', { server_uuid: SOURCE, task_id: id, spec: specOf(VM) })
+  fleet.command('vm', VM, 'create', { server_uuid: SOURCE, task_id: id, spec: { ...specOf(VM), nics } })
   fleet.settle()
   copies.set(SOURCE, { running, held: false, complete: true, made_by: id })
   const state = running ? 'running' : 'stopped'
@@ -75,7 +75,7 @@ export function migrationWorld({ running = true } = {}): World {
       }
       const { server_uuid: server } = task
       fleet.agent(server, { id: task.id, status: 'accepted' })
-      const outcome = how === 'fails' ? broken : perform(task, copies)
+      const outcome = how === 'fails' ? broken : perform(task, copies, nics)
       const result = { ...seen(server), ...outcome.result }
       const error = how === 'works_but_fails' ? broken.error : outcome.error
       if (error) fleet.agent(server, { id: task.id, status: 'failure', error, result })
@@ -116,7 +116,11 @@ const broken: Outcome = { error: { code: 'TaskFailed', message: 'it broke' } }
 const refused = (code: string): Outcome => ({ error: { code, message: code } })
 
 /** What an agent's task does, as hypervisor-agent/tasks/machine_migrate_*.ts do it. */
-function perform({ task, server_uuid: here, params = {} }: TaskRecord, copies: Map<string, Copy>): Outcome {
+function perform(
+  { task, server_uuid: here, params = {} }: TaskRecord,
+  copies: Map<string, Copy>,
+  nics: NicSpec[],
+): Outcome {
   const copy = copies.get(here)
   const migration = String(params['migration'])
   const live = params['live'] === true
@@ -124,7 +128,7 @@ function perform({ task, server_uuid: here, params = {} }: TaskRecord, copies: M
     case 'machine_migrate_examine':
       if (!copy) return refused('VmNotFound')
       if (live && !copy.running) return refused('VmNotRunning')
-      return { result: { found: { spec: { ...specOf(VM), autoboot: true } } } }
+      return { result: { found: { spec: { ...specOf(VM), nics, autoboot: true } } } }
     case 'machine_migrate_receive':
       if (copy && copy.made_by !== migration) return refused('VmExists')
       copies.set(here, { running: false, held: false, complete: false, made_by: migration })

@@ -341,6 +341,25 @@ test('reports of both servers change nothing while it moves, and those of the ol
   assert.is(world.state(), 'running')
 })
 
+for (const isLive of [true, false]) {
+  test(`a NIC that its node moves before it is held is not left behind on the target (${isLive ? 'live' : 'stopped'})`, () => {
+    const nic = { mac: '52:54:00:00:00:01', nic_tag: 'external', vlan_id: 7 }
+    const world = migrationWorld({ nics: [nic] })
+    migrate(world, isLive ? { live: true } : {})
+    while (world.open()[0]?.task !== 'machine_migrate_send') world.work()
+    const told = { server_uuid: SOURCE, wanted: { nics: [{ ...nic, vlan_id: 8 }], only: ['nics'] } }
+    world.fleet.command('vm', VM, 'adopt', told)
+    world.rest()
+    settledOn(world, SOURCE, 'running')
+    assert.equal([world.context().failure?.code, world.context().nics[0]?.vlan_id], ['MigrationInterrupted', 8])
+    const again = 'bbbbbbbb-0000-4000-9000-000000000002'
+    migrate(world, {}, again)
+    world.rest()
+    settledOn(world, TARGET, 'running')
+    assert.is(world.context().nics[0]?.vlan_id, 8)
+  })
+}
+
 test('a migration to the server it is on, and abort or finish without one, are refused', () => {
   const world = migrationWorld()
   migrate(world, { target_server_uuid: SOURCE })
